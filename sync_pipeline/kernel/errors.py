@@ -1,0 +1,88 @@
+"""The one error tree.
+
+    SyncError
+    ├── TransientError     the vendor or the network failed; the same request may succeed later
+    ├── ClientFault        our side is wrong and an operator must act
+    │   ├── ConfigurationError   YAML, environment, database URL
+    │   └── AuthenticationError  the vendor refused our credential
+    ├── PermanentError     this request can never succeed as it is
+    │   └── CursorExpired  the vendor no longer knows our token: fall back to window + last key
+    ├── Deferred           not an error: the work waits until `until` and holds no worker
+    └── InvariantViolation the transaction was rolled back; nothing was lost
+        └── Fenced         another worker holds the feed's lease; this one wrote nothing
+
+A message says what failed, for which connection and feed, and what happens next. It never holds a record's value or a
+secret: only names, numbers, codes and endpoint templates may be put into one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+
+class SyncError(Exception):
+    """Base of all errors this package raises on purpose."""
+
+
+class TransientError(SyncError):
+    """The vendor, the network or a store failed in a way that may pass.
+
+    `retry_after` is what the vendor asked for, to be honoured exactly. `unsent` is true when the request surely never
+    reached the vendor, so that even a request that is not idempotent may be sent again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: timedelta | None = None,
+        throttled: bool = False,
+        unsent: bool = False,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.throttled = throttled
+        self.unsent = unsent
+        self.status = status
+
+
+class ClientFault(SyncError):
+    """Something on our side is wrong; retrying cannot help until an operator changes it."""
+
+
+class ConfigurationError(ClientFault):
+    """YAML, environment or database settings are missing or contradict each other."""
+
+
+class AuthenticationError(ClientFault):
+    """The vendor refused the credential (401, 403)."""
+
+
+class PermanentError(SyncError):
+    """The vendor understood the request and will always refuse it."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CursorExpired(PermanentError):
+    """The vendor's paging token is spent; the window is walked again from its start."""
+
+
+class Deferred(SyncError):
+    """The work waits until `until`; its state is saved and no worker is held."""
+
+    def __init__(self, until: datetime, reason: str) -> None:
+        super().__init__(f"{reason}; deferred until {until:%Y-%m-%dT%H:%M:%SZ}")
+        self.until = until
+        self.reason = reason
+
+
+class InvariantViolation(SyncError):
+    """A promise of the ledger would have been broken; the transaction was rolled back."""
+
+
+class Fenced(InvariantViolation):
+    """Another worker has taken the feed's lease since; this worker's transaction was rolled back."""

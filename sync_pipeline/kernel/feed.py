@@ -1,0 +1,226 @@
+"""Names and addresses: which feed, where in its stream, what to ask and what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FeedId:
+    """One stream of one entity at one connection; written `connection/feed`."""
+
+    connection: str
+    feed: str
+
+    def __str__(self) -> str:
+        return f"{self.connection}/{self.feed}"
+
+    @classmethod
+    def parse(cls, text: str) -> FeedId:
+        connection, slash, feed = text.partition("/")
+        if not slash or not connection or not feed or "/" in feed:
+            raise ValueError(f"a feed is written connection/feed, not {text!r}")
+        return cls(connection, feed)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a feed stands, in the one normal form. Small: it is one row's worth of state.
+
+    `watermark`: everything the vendor changed before it is landed; None before the first window has closed.
+    `since`/`opened_at`: the open window, if any: asked from `since` (None = all history), horizon `opened_at`.
+    `part`: index into the feed's parts (one event after the other); `position`: page number or offset, by paging kind.
+    `token`: the vendor's own paging token, a hint that may expire. `last_key`: last keyset position.
+    `high`: newest modification seen in the open window. `vendor_now`: the vendor's own clock at the window's first page.
+    `pages`: pages landed in the open window.
+    """
+
+    watermark: datetime | None = None
+    since: datetime | None = None
+    opened_at: datetime | None = None
+    part: int = 0
+    position: int = 0
+    token: str | None = None
+    last_key: str | None = None
+    high: datetime | None = None
+    vendor_now: datetime | None = None
+    pages: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.opened_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to ask, without credentials. `path` is relative to the connection's base URL, or an absolute URL under it.
+
+    `endpoint` is the template shown in audit, logs and errors (`/organizations/{id}/orders/`): it never holds an id.
+    """
+
+    endpoint: str
+    path: str
+    params: tuple[tuple[str, str], ...] = ()
+    method: Literal["GET", "POST", "HEAD"] = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    weight: int = 1
+    idempotent: bool = True
+    conditional: bool = False
+    """Send If-None-Match / If-Modified-Since from the last answer to the same URL; a 304 then means `not_modified`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the vendor answered. `headers` has lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent_at: datetime
+    received_at: datetime
+    attempts: int = 1
+    audit_id: int | None = None
+
+    @property
+    def not_modified(self) -> bool:
+        return self.status == 304
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One record as the vendor showed it.
+
+    `value` is the parsed JSON, or None when `fault` says why this record cannot be parsed safely
+    (a code of contracts.codes). `raw` is the exact bytes; None on the fast path, where `value` is enough to rebuild it.
+    """
+
+    value: Any
+    fault: str | None = None
+    raw: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRead:
+    """A page taken apart: the records of each feed it carries, and where to go on.
+
+    `next`: the cursor's paging fields for the following page (`token`, `position`, `last_key`), or None when this part
+    of the window is drained. `high`: newest modification among the records, as the vendor stated it.
+    `vendor_now`: the vendor's clock when it made the page, if it says so.
+    """
+
+    records: Mapping[str, Sequence[RawRecord]]
+    next: NextPage | None
+    high: datetime | None = None
+    vendor_now: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NextPage:
+    token: str | None = None
+    position: int = 0
+    last_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaWindow:
+    """At most `limit` requests in any `seconds` (sliding), in each aligned window (fixed), or each vendor day (daily).
+
+    `burst` bounds what may be sent at once; so that a strict window stays strict the refill rate is
+    (limit - burst) / seconds. `source` names where the number comes from.
+    """
+
+    name: str
+    limit: int
+    seconds: float
+    kind: Literal["sliding", "fixed", "daily"] = "sliding"
+    burst: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaFeedback:
+    """What an answer's headers or body say about the quota. Instants are absolute; None = not said."""
+
+    window: str | None = None
+    limit: int | None = None
+    remaining: int | None = None
+    reset_at: datetime | None = None
+    blocked_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSpec:
+    """How a secret becomes part of a request. `secret_env` is a name, never a value.
+
+    kinds: bearer (`Authorization: Bearer s`), header (`<name>: <prefix>s`), basic (`s` is `user:password`),
+    query (`?<name>=s`), none.
+    """
+
+    kind: Literal["bearer", "header", "basic", "query", "none"]
+    secret_env: str | None = None
+    name: str = "Authorization"
+    prefix: str = ""
+
+
+class Feed(Protocol):
+    """One feed as its vendor speaks it: pure functions between cursors, requests and pages."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def yields(self) -> tuple[str, ...]:
+        """Feeds whose records this feed's pages carry; the first is `name` itself."""
+
+    @property
+    def parts(self) -> int:
+        """How many sub-streams one window walks one after the other (at least 1)."""
+
+    @property
+    def overlap(self) -> timedelta:
+        """How far before the watermark the next window starts: the vendor's visibility lag and commit lag."""
+
+    @property
+    def page_size(self) -> int: ...
+
+    def request(self, cursor: Cursor) -> Request: ...
+
+    def read(self, cursor: Cursor, reply: Reply) -> PageRead:
+        """Take a 200 answer apart. Raises TransientError when the body is not what this endpoint answers with."""
+
+
+class VendorApi(Protocol):
+    """What is true of all of a vendor's endpoints."""
+
+    @property
+    def vendor(self) -> str: ...
+
+    @property
+    def windows(self) -> tuple[QuotaWindow, ...]: ...
+
+    def classify(self, request: Request, reply: Reply) -> Exception | None:
+        """The SyncError an answer stands for, or None when it is a good one. Pure; the message names no value."""
+
+    def feedback(self, reply: Reply) -> tuple[QuotaFeedback, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One account at a vendor, ready to be asked: all its decisions, none of its secrets."""
+
+    name: str
+    api: VendorApi
+    base_url: str
+    auth: AuthSpec
+    windows: tuple[QuotaWindow, ...]
+    feeds: Mapping[str, Feed]
+    max_in_flight: int = 4
+    timeout_s: float = 30.0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def feed_id(self, feed: str) -> FeedId:
+        return FeedId(self.name, feed)
