@@ -1,0 +1,206 @@
+"""The landing transaction: pages registered and the cursor moved together, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
+
+from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
+from sync_pipeline.kernel.errors import Fenced, SyncError
+from sync_pipeline.kernel.feed import Cursor, FeedId
+from sync_pipeline.polling.cursors import from_json, to_json
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
+
+SQL = queries(__package__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to move one feed's cursor. `fence` grows with every holder; a stale one writes nothing."""
+
+    feed: FeedId
+    owner: str
+    fence: int
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedPage:
+    """A page in the object store, not yet registered. `cursor` is the one it was asked from."""
+
+    object_key: str
+    sha256: bytes
+    size: int
+    fetched_at: datetime
+    cursor: Cursor
+    audit_id: int | None
+    yields: tuple[str, ...]
+    """Feeds that the page carries records of; none when the page is empty and need not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class LandedPage:
+    id: int
+    feed: FeedId
+    source_feed: str
+    object_key: str
+    fetched_at: datetime
+    cursor: Cursor
+
+
+def encode(cursor: Cursor) -> Jsonb:
+    return Jsonb(to_json(cursor), dumps=lambda value: orjson.dumps(value).decode())
+
+
+class Landing:
+    """Leases, cursors and pages of one database."""
+
+    def __init__(self, database: Database, *, crash: CrashPlan | None = None) -> None:
+        self._db = database
+        self._crash = crash or CrashPlan()
+
+    async def acquire(self, feed: FeedId, *, owner: str, ttl_s: float) -> tuple[Lease, Cursor] | None:
+        """Take the feed's lease, or None when another worker holds it."""
+        names = {"connection": feed.connection, "feed": feed.feed}
+        async with self._db.transaction() as conn:
+            await conn.execute(SQL.ensure_feed, names)
+            found = await conn.execute(SQL.acquire_lease, {**names, "owner": owner, "ttl": ttl_s})
+            row = await found.fetchone()
+        if row is None:
+            return None
+        return Lease(feed, owner, row[0], ttl_s), from_json(row[1])
+
+    async def release(self, lease: Lease) -> None:
+        async with self._db.transaction() as conn:
+            await conn.execute(
+                SQL.release_lease,
+                {"connection": lease.feed.connection, "feed": lease.feed.feed, "fence": lease.fence},
+            )
+
+    async def land(
+        self, lease: Lease, pages: Sequence[FetchedPage], after: Cursor, *, session: str, followers: Sequence[str] = ()
+    ) -> list[LandedPage]:
+        """Register `pages` and move the cursor to `after`, in one transaction.
+
+        Raises Fenced, and writes nothing, when another worker holds the lease by now.
+        """
+        landed: list[LandedPage] = []
+        moved = {
+            "connection": lease.feed.connection,
+            "cursor": encode(after),
+            "watermark": after.watermark,
+            "closed": not after.is_open,
+        }
+        async with self._db.transaction() as conn:
+            found = await conn.execute(
+                SQL.move_cursor, {**moved, "feed": lease.feed.feed, "fence": lease.fence, "ttl": lease.ttl_s}
+            )
+            if await found.fetchone() is None:
+                raise Fenced(
+                    f"{lease.feed}: another worker has taken this feed's lease (fence {lease.fence} is stale); "
+                    "this worker stops and has written nothing"
+                )
+            for follower in followers:
+                await conn.execute(SQL.follow_cursor, {**moved, "feed": follower})
+            for page in pages:
+                for feed in page.yields:
+                    landed.append(await self._register(conn, lease.feed, feed, page, session))
+            self._crash.reach(CrashPoint.LANDING_BEFORE_COMMIT)
+        self._crash.reach(CrashPoint.LANDING_AFTER_COMMIT)
+        return landed
+
+    async def land_beside(self, source: FeedId, pages: Sequence[FetchedPage], *, session: str) -> list[LandedPage]:
+        """Register pages that a re-listing brought, without touching the cursor."""
+        landed: list[LandedPage] = []
+        async with self._db.transaction() as conn:
+            for page in pages:
+                for feed in page.yields:
+                    landed.append(await self._register(conn, source, feed, page, session))
+        return landed
+
+    @staticmethod
+    async def _register(
+        conn: AsyncConnection[Any], source: FeedId, feed: str, page: FetchedPage, session: str
+    ) -> LandedPage:
+        found = await conn.execute(
+            SQL.insert_page,
+            {
+                "connection": source.connection,
+                "feed": feed,
+                "source_feed": source.feed,
+                "session": session,
+                "sha256": page.sha256,
+                "object_key": page.object_key,
+                "bytes": page.size,
+                "fetched_at": page.fetched_at,
+                "cursor": encode(page.cursor),
+                "audit_id": page.audit_id,
+            },
+        )
+        row = await found.fetchone()
+        assert row is not None
+        return LandedPage(
+            row[0], FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor
+        )
+
+    async def pending(self, connection: str, feeds: Sequence[str], *, limit: int = 50) -> list[LandedPage]:
+        """Pages that a killed worker landed and did not apply, oldest first."""
+        return await self._pages(
+            connection, SQL.pending_pages, {"connection": connection, "feeds": list(feeds), "limit": limit}
+        )
+
+    async def landed(self, feed: FeedId, *, after: int = 0, limit: int = 50) -> list[LandedPage]:
+        """All pages ever landed for a feed, by id."""
+        return await self._pages(
+            feed.connection,
+            SQL.landed_pages,
+            {"connection": feed.connection, "feed": feed.feed, "after": after, "limit": limit},
+        )
+
+    async def _pages(self, connection: str, sql: str, parameters: dict[str, Any]) -> list[LandedPage]:
+        async with self._db.transaction() as conn:
+            found = await conn.execute(sql, parameters)
+            return [
+                LandedPage(i, FeedId(connection, feed), source, key, fetched_at, from_json(cursor))
+                for i, feed, source, key, fetched_at, cursor in await found.fetchall()
+            ]
+
+    async def reset(self, feed: FeedId, *, since: datetime | None) -> None:
+        """Force the cursor back (None: to the beginning). Whoever holds the lease is fenced off."""
+        cursor = Cursor(watermark=since)
+        async with self._db.transaction() as conn:
+            await conn.execute(SQL.ensure_feed, {"connection": feed.connection, "feed": feed.feed})
+            await conn.execute(
+                SQL.reset_cursor,
+                {
+                    "connection": feed.connection,
+                    "feed": feed.feed,
+                    "cursor": encode(cursor),
+                    "watermark": since,
+                },
+            )
+
+    async def record_error(self, connection: str, feeds: Sequence[str], error: SyncError) -> None:
+        await self._note(
+            SQL.record_error,
+            {"connection": connection, "feeds": list(feeds), "error": f"{type(error).__name__}: {error}"},
+        )
+
+    async def record_deferral(self, connection: str, feeds: Sequence[str], *, until: datetime, reason: str) -> None:
+        await self._note(
+            SQL.record_deferral, {"connection": connection, "feeds": list(feeds), "until": until, "reason": reason}
+        )
+
+    async def schedule_next(self, connection: str, feeds: Sequence[str], next_due: datetime) -> None:
+        await self._note(SQL.schedule_next, {"connection": connection, "feeds": list(feeds), "next_due": next_due})
+
+    async def _note(self, sql: str, parameters: dict[str, Any]) -> None:
+        async with self._db.transaction() as conn:
+            await conn.execute(sql, parameters)

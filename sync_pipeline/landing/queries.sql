@@ -1,0 +1,66 @@
+-- name: ensure_feed
+insert into sync.feed_state (connection, feed) values (%(connection)s, %(feed)s) on conflict do nothing
+
+-- name: acquire_lease
+update sync.feed_state
+set lease_owner = %(owner)s, fence = fence + 1, lease_expires = clock_timestamp() + make_interval(secs => %(ttl)s)
+where connection = %(connection)s and feed = %(feed)s
+  and (lease_owner is null or lease_expires < clock_timestamp() or lease_owner = %(owner)s)
+returning fence, cursor
+
+-- name: release_lease
+update sync.feed_state set lease_owner = null, lease_expires = null
+where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
+
+-- name: insert_page
+insert into sync.page (connection, feed, source_feed, session, sha256, object_key, bytes, fetched_at, cursor, audit_id)
+values (%(connection)s, %(feed)s, %(source_feed)s, %(session)s, %(sha256)s, %(object_key)s, %(bytes)s, %(fetched_at)s,
+        %(cursor)s, %(audit_id)s)
+returning id
+
+-- name: move_cursor
+update sync.feed_state
+set cursor = %(cursor)s, cursor_version = cursor_version + 1, watermark = %(watermark)s,
+    last_poll_at = clock_timestamp(), last_error = null, last_error_at = null, deferred_until = null, deferred_reason = null,
+    caught_up_at = case when %(closed)s then clock_timestamp() else caught_up_at end,
+    lease_expires = clock_timestamp() + make_interval(secs => %(ttl)s)
+where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
+returning cursor_version
+
+-- name: follow_cursor
+insert into sync.feed_state (connection, feed, cursor, watermark, last_poll_at, caught_up_at)
+values (%(connection)s, %(feed)s, %(cursor)s, %(watermark)s, clock_timestamp(),
+        case when %(closed)s then clock_timestamp() end)
+on conflict (connection, feed) do update
+set cursor = excluded.cursor, cursor_version = sync.feed_state.cursor_version + 1, watermark = excluded.watermark,
+    last_poll_at = excluded.last_poll_at, caught_up_at = coalesce(excluded.caught_up_at, sync.feed_state.caught_up_at),
+    last_error = null, last_error_at = null, deferred_until = null, deferred_reason = null
+
+-- name: pending_pages
+select id, feed, source_feed, object_key, fetched_at, cursor from sync.page
+where connection = %(connection)s and feed = any(%(feeds)s) and status = 'landed'
+order by id limit %(limit)s
+
+-- name: landed_pages
+select id, feed, source_feed, object_key, fetched_at, cursor from sync.page
+where connection = %(connection)s and feed = %(feed)s and id > %(after)s
+order by id limit %(limit)s
+
+-- name: reset_cursor
+update sync.feed_state
+set cursor = %(cursor)s, cursor_version = cursor_version + 1, watermark = %(watermark)s, fence = fence + 1,
+    lease_owner = null, lease_expires = null, next_due = null, deferred_until = null, deferred_reason = null
+where connection = %(connection)s and feed = %(feed)s
+returning cursor_version
+
+-- name: record_error
+update sync.feed_state set last_error = %(error)s, last_error_at = clock_timestamp()
+where connection = %(connection)s and feed = any(%(feeds)s)
+
+-- name: record_deferral
+update sync.feed_state set deferred_until = %(until)s, deferred_reason = %(reason)s
+where connection = %(connection)s and feed = any(%(feeds)s)
+
+-- name: schedule_next
+update sync.feed_state set next_due = %(next_due)s
+where connection = %(connection)s and feed = any(%(feeds)s)

@@ -1,0 +1,307 @@
+"""The ledger transaction: a group of pages becomes canonical rows, quarantine and held rows, counted, or nothing does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, LiteralString, cast
+
+import orjson
+from psycopg import AsyncConnection, sql
+
+from sync_pipeline.kernel.canonical import Canonical, Contract, Counts, Rejection
+from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
+from sync_pipeline.kernel.errors import Fenced, InvariantViolation
+from sync_pipeline.kernel.feed import FeedId, RawRecord
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
+
+SQL = queries(__package__)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPage:
+    """A landed page after its contract: each record is in exactly one of the two lists."""
+
+    page_id: int
+    valid: Sequence[Canonical]
+    rejected: Sequence[Rejection]
+
+    @property
+    def received(self) -> int:
+        return len(self.valid) + len(self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a feed's records go. `handoff`: applied changes also go to the outbox."""
+
+    feed: FeedId
+    contract: Contract
+    handoff: bool = False
+    handoff_feeds: tuple[str, ...] = ()
+    """Feeds of the connection that hand off, for children this feed's rows release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Counts per page, in the order of the pages given; `skipped` were applied before by another worker."""
+
+    counts: Sequence[Counts]
+    skipped: int
+    released: int
+
+
+def check_page(page_id: int, records: Iterable[RawRecord], contract: Contract) -> CheckedPage:
+    """Run the contract over a page's records."""
+    valid: list[Canonical] = []
+    rejected: list[Rejection] = []
+    for record in records:
+        outcome = contract.check(record)
+        if isinstance(outcome, Canonical):
+            valid.append(outcome)
+        else:
+            rejected.append(outcome)
+    return CheckedPage(page_id, valid, rejected)
+
+
+def quarantine_key(feed: FeedId, rejection: Rejection) -> str:
+    """Deterministic: the same bad record seen again is the same quarantine row."""
+    identity = (
+        f"id:{rejection.vendor_id}".encode("utf-8", "surrogatepass")
+        if rejection.vendor_id is not None
+        else b"raw:" + rejection.raw
+    )
+    return hashlib.blake2b(f"{feed}\x1f".encode() + identity, digest_size=16).hexdigest()
+
+
+class Ledger:
+    """Applies checked pages to canonical tables."""
+
+    def __init__(self, database: Database, *, crash: CrashPlan | None = None) -> None:
+        self._db = database
+        self._crash = crash or CrashPlan()
+
+    async def apply(
+        self,
+        target: Target,
+        pages: Sequence[CheckedPage],
+        *,
+        fence: tuple[FeedId, int] | None = None,
+        count: bool = True,
+        resolution: Literal["superseded", "replayed"] = "superseded",
+    ) -> Applied:
+        """Apply `pages` in one transaction.
+
+        `fence`: the lease under which they were landed; a stale one raises Fenced. `count=False` re-derives pages that
+        are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now. Raises InvariantViolation, and keeps nothing, when a record would be unaccounted.
+        """
+        async with self._db.transaction() as conn:
+            await conn.execute(SQL.begin, {"lock": f"ledger:{target.feed}"})
+            if fence is not None:
+                await self._require_lease(conn, *fence)
+            todo = await self._not_yet_applied(conn, pages) if count else list(pages)
+            outcome = await self._write(conn, target, todo, resolution)
+            if count:
+                await self._count(conn, target, todo, outcome)
+            released = await self._release(conn, target)
+            self._crash.reach(CrashPoint.LEDGER_BEFORE_COMMIT)
+        self._crash.reach(CrashPoint.LEDGER_AFTER_COMMIT)
+        return Applied(outcome, len(pages) - len(todo), released)
+
+    async def _require_lease(self, conn: AsyncConnection[Any], feed: FeedId, fence: int) -> None:
+        found = await conn.execute(SQL.holds_lease, {"connection": feed.connection, "feed": feed.feed, "fence": fence})
+        if await found.fetchone() is None:
+            raise Fenced(
+                f"{feed}: another worker has taken this feed's lease (fence {fence} is stale); "
+                "nothing was applied, the other worker will apply the landed pages"
+            )
+
+    async def _not_yet_applied(self, conn: AsyncConnection[Any], pages: Sequence[CheckedPage]) -> list[CheckedPage]:
+        found = await conn.execute(SQL.still_landed, {"pages": [page.page_id for page in pages]})
+        landed = {row[0] for row in await found.fetchall()}
+        return [page for page in pages if page.page_id in landed]
+
+    async def _write(
+        self, conn: AsyncConnection[Any], target: Target, pages: Sequence[CheckedPage], resolution: str
+    ) -> list[Counts]:
+        outcomes: dict[int, dict[str, int]] = {page.page_id: {} for page in pages}
+        if any(page.valid for page in pages):
+            statements = Statements.of(target)
+            await conn.execute(statements.create)
+            await self._stage(conn, statements, pages)
+            self._crash.reach(CrashPoint.LEDGER_STAGED)
+            found = await conn.execute(statements.apply, statements.parameters)
+            for page_id, outcome, number in await found.fetchall():
+                outcomes[page_id][outcome] = number
+            await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
+        for page in pages:
+            await self._quarantine(conn, target, page)
+        counts = [_counts(page, outcomes[page.page_id]) for page in pages]
+        for page, counted in zip(pages, counts, strict=True):
+            if not counted.conserved:
+                raise InvariantViolation(
+                    f"{target.feed}: page {page.page_id} received {counted.received} records but accounts for another "
+                    "number; the page was not applied and stays landed"
+                )
+        return counts
+
+    async def _stage(self, conn: AsyncConnection[Any], statements: Statements, pages: Sequence[CheckedPage]) -> None:
+        seq = 0
+        async with conn.cursor().copy(statements.copy) as copy:
+            # The formatter is asked directly: an await for each row costs more than formatting it.
+            write = copy.formatter.write_row
+            for page in pages:
+                page_id = page.page_id
+                for record in page.valid:
+                    seq += 1
+                    data = write(
+                        (
+                            seq,
+                            page_id,
+                            record.vendor_id,
+                            record.parent,
+                            record.modified_at,
+                            record.content_hash,
+                            *record.row,
+                        )
+                    )
+                    if data:
+                        await copy.write(data)
+
+    async def _quarantine(self, conn: AsyncConnection[Any], target: Target, page: CheckedPage) -> None:
+        if not page.rejected:
+            return
+        rows = [
+            {
+                "key": quarantine_key(target.feed, rejection),
+                "connection": target.feed.connection,
+                "feed": target.feed.feed,
+                "vendor_id": rejection.vendor_id,
+                "page_id": page.page_id,
+                "raw": rejection.raw,
+                "codes": sorted({problem.code for problem in rejection.problems}),
+                "problems": orjson.dumps(
+                    [{"code": problem.code, "path": problem.path} for problem in rejection.problems]
+                ).decode(),
+                "contract_version": target.contract.version,
+            }
+            for rejection in page.rejected
+        ]
+        async with conn.cursor() as cursor:
+            await cursor.executemany(SQL.quarantine_put, rows)
+
+    async def _count(
+        self, conn: AsyncConnection[Any], target: Target, pages: Sequence[CheckedPage], counts: Sequence[Counts]
+    ) -> None:
+        rows = [
+            {
+                "page": page.page_id,
+                "contract_version": target.contract.version,
+                "received": page.received,
+                "applied": counted.applied,
+                "unchanged": counted.unchanged,
+                "superseded": counted.superseded,
+                "held": counted.held,
+                "quarantined": counted.quarantined,
+            }
+            for page, counted in zip(pages, counts, strict=True)
+        ]
+        if not rows:
+            return
+        async with conn.cursor() as cursor:
+            await cursor.executemany(SQL.count_page, rows)
+            if cursor.rowcount != len(rows):
+                raise InvariantViolation(
+                    f"{target.feed}: {len(rows)} pages were to be counted, {cursor.rowcount} could be; nothing was applied"
+                )
+
+    async def _release(self, conn: AsyncConnection[Any], target: Target) -> int:
+        statements = Statements.of(target)
+        found = await conn.execute(statements.release, statements.parameters)
+        return sum(row[1] for row in await found.fetchall())
+
+    async def expire_held(self, connection: str, *, ttl_s: float) -> int:
+        """Turn records whose parent did not come within `ttl_s` seconds into dead letters; returns how many."""
+        async with self._db.transaction() as conn:
+            found = await conn.execute(
+                sql.SQL(cast(LiteralString, SQL.expire_held)).format(), {"connection": connection, "ttl": ttl_s}
+            )
+            return found.rowcount
+
+    async def note_drift(self, target: Target) -> None:
+        """Remember fields the contract did not know: their names, never their values."""
+        paths = sorted(target.contract.drift())
+        if not paths:
+            return
+        async with self._db.transaction() as conn:
+            await conn.execute(
+                SQL.note_drift,
+                {
+                    "connection": target.feed.connection,
+                    "feed": target.feed.feed,
+                    "paths": paths,
+                    "contract_version": target.contract.version,
+                },
+            )
+
+
+def _counts(page: CheckedPage, outcomes: dict[str, int]) -> Counts:
+    return Counts(
+        received=page.received,
+        applied=outcomes.get("applied", 0),
+        unchanged=outcomes.get("unchanged", 0),
+        superseded=outcomes.get("superseded", 0),
+        held=outcomes.get("held", 0),
+        quarantined=len(page.rejected),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The ledger's statements for one canonical table, composed from the contract's columns."""
+
+    create: sql.Composed
+    copy: sql.Composed
+    apply: sql.Composed
+    cured: sql.Composed
+    release: sql.Composed
+    parameters: dict[str, Any]
+
+    @classmethod
+    def of(cls, target: Target) -> Statements:
+        contract = target.contract
+        schema, _, table = contract.table.partition(".")
+        names = [sql.Identifier(column.name) for column in contract.columns]
+        places: dict[str, sql.Composable] = {
+            "target": sql.Identifier(schema, table),
+            "stage": sql.Identifier(f"stage_{schema}_{table}"),
+            "columns": sql.SQL(", ").join(names),
+            "stage_columns": sql.SQL(", ").join(sql.SQL("s.{}").format(name) for name in names),
+            "assignments": sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(name) for name in names),
+            "definitions": sql.SQL(", ").join(
+                sql.SQL("{} {} not null").format(name, sql.SQL(cast(LiteralString, column.type)))
+                for name, column in zip(names, contract.columns, strict=True)
+            ),
+        }
+
+        def compose(text: str) -> sql.Composed:
+            return sql.SQL(cast(LiteralString, text)).format(**places)
+
+        return cls(
+            create=compose(SQL.create_stage),
+            copy=compose(SQL.copy_stage),
+            apply=compose(SQL.apply_stage),
+            cured=compose(SQL.quarantine_cured),
+            release=compose(SQL.release_held),
+            parameters={
+                "connection": target.feed.connection,
+                "feed": target.feed.feed,
+                "parent_feed": contract.parent_feed,
+                "contract_version": contract.version,
+                "table": contract.table,
+                "handoff": target.handoff,
+                "handoff_feeds": list(target.handoff_feeds),
+            },
+        )

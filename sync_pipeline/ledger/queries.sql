@@ -1,0 +1,168 @@
+-- name: begin
+-- Bad plans cost more than they may save here: an un-analyzed stage makes the planner scan the whole canonical table.
+select pg_advisory_xact_lock(hashtextextended(%(lock)s, 0)),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+
+-- name: holds_lease
+select 1 from sync.feed_state where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
+
+-- name: still_landed
+select id from sync.page where id = any(%(pages)s) and status = 'landed'
+
+-- name: create_stage
+create temp table if not exists {stage} (
+  seq integer not null, page_id bigint not null, vendor_id text not null, parent text,
+  modified_at timestamptz not null, content_hash bytea not null, {definitions}
+) on commit delete rows
+
+-- name: copy_stage
+copy {stage} (seq, page_id, vendor_id, parent, modified_at, content_hash, {columns}) from stdin
+
+-- name: apply_stage
+with ranked as (
+  select seq, page_id, vendor_id, parent, modified_at, content_hash, row_number() over newest as place,
+         first_value(content_hash) over newest as best_hash, first_value(modified_at) over newest as best_at
+  from {stage}
+  window newest as (partition by vendor_id order by modified_at desc, page_id desc, seq desc)
+), classed as materialized (
+  select r.seq, r.page_id, case
+      when r.place > 1 then
+        case when r.content_hash = r.best_hash and r.modified_at = r.best_at then 'unchanged' else 'superseded' end
+      when t.vendor_id is null then
+        case when r.parent is null or exists (
+            select 1 from {target} p
+            where p.connection = %(connection)s and p.feed = %(parent_feed)s and p.vendor_id = r.parent)
+          then 'applied' else 'held' end
+      when t.content_hash = r.content_hash and t.modified_at >= r.modified_at then 'unchanged'
+      when t.modified_at > r.modified_at or (t.modified_at = r.modified_at and t.page_id > r.page_id) then 'superseded'
+      else 'applied' end as outcome
+  from ranked r
+  left join {target} t on t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = r.vendor_id
+), written as (
+  insert into {target} as t
+    (connection, feed, vendor_id, {columns}, modified_at, content_hash, page_id, contract_version)
+  select %(connection)s, %(feed)s, s.vendor_id, {stage_columns}, s.modified_at, s.content_hash, s.page_id,
+         %(contract_version)s
+  from classed c join {stage} s using (seq)
+  where c.outcome = 'applied'
+  order by s.vendor_id
+  on conflict (connection, feed, vendor_id) do update
+  set {assignments}, modified_at = excluded.modified_at, content_hash = excluded.content_hash,
+      page_id = excluded.page_id, contract_version = excluded.contract_version, applied_at = clock_timestamp()
+  returning vendor_id, modified_at, content_hash, page_id
+), handed as (
+  insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name)
+  select %(connection)s, %(feed)s, vendor_id, modified_at, content_hash, page_id, %(table)s
+  from written where %(handoff)s
+), no_longer_held as (
+  delete from sync.held h using written w
+  where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = w.vendor_id
+), waiting as (
+  insert into sync.held as h (connection, feed, vendor_id, parent_feed, parent_id, page_id, modified_at, content_hash,
+                              contract_version, table_name, row_data)
+  select %(connection)s, %(feed)s, s.vendor_id, %(parent_feed)s, s.parent, s.page_id, s.modified_at, s.content_hash,
+         %(contract_version)s, %(table)s,
+         (to_jsonb(s) - 'seq' - 'parent') || jsonb_build_object('connection', %(connection)s::text,
+           'feed', %(feed)s::text, 'contract_version', %(contract_version)s::text)
+  from classed c join {stage} s using (seq)
+  where c.outcome = 'held'
+  on conflict (connection, feed, vendor_id) do update
+  set parent_id = excluded.parent_id, page_id = excluded.page_id, modified_at = excluded.modified_at,
+      content_hash = excluded.content_hash, contract_version = excluded.contract_version, row_data = excluded.row_data
+  where h.modified_at <= excluded.modified_at
+)
+select page_id, outcome, count(*)::integer from classed group by page_id, outcome
+
+-- name: quarantine_cured
+update sync.quarantine q set status = %(resolution)s, resolved_at = clock_timestamp()
+from {stage} s
+where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open' and q.kind = 'quarantine'
+  and q.vendor_id = s.vendor_id and s.page_id >= q.page_id
+
+-- name: release_held
+with released as (
+  delete from sync.held h using {target} p
+  where h.connection = %(connection)s and h.parent_feed = %(feed)s and h.table_name = %(table)s
+    and p.connection = h.connection and p.feed = h.parent_feed and p.vendor_id = h.parent_id
+  returning h.*
+), written as (
+  insert into {target}
+  select (jsonb_populate_record(null::{target},
+            r.row_data || jsonb_build_object('applied_at', clock_timestamp()))).*
+  from released r order by r.feed, r.vendor_id
+  on conflict do nothing
+  returning connection, feed, vendor_id, modified_at, content_hash, page_id
+), handed as (
+  insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name)
+  select connection, feed, vendor_id, modified_at, content_hash, page_id, %(table)s
+  from written where feed = any(%(handoff_feeds)s)
+)
+select feed, count(*)::integer from written group by feed
+
+-- name: expire_held
+with expired as (
+  delete from sync.held
+  where connection = %(connection)s and held_at < clock_timestamp() - make_interval(secs => %(ttl)s)
+  returning *
+)
+insert into sync.quarantine as q (key, connection, feed, vendor_id, kind, page_id, raw, codes, problems,
+                                  contract_version)
+select 'orphan:' || connection || '/' || feed || '/' || vendor_id, connection, feed, vendor_id, 'dead_letter', page_id,
+       convert_to(row_data::text, 'UTF8'), array['ORPHAN'], '[{{"code": "ORPHAN", "path": "parent"}}]',
+       contract_version
+from expired
+on conflict (key) do update
+set status = 'open', raw = excluded.raw, page_id = excluded.page_id, times_seen = q.times_seen + 1,
+    last_seen = clock_timestamp(), resolved_at = null
+
+-- name: quarantine_put
+insert into sync.quarantine as q (key, connection, feed, vendor_id, page_id, raw, codes, problems, contract_version)
+values (%(key)s, %(connection)s, %(feed)s, %(vendor_id)s, %(page_id)s, %(raw)s, %(codes)s, %(problems)s,
+        %(contract_version)s)
+on conflict (key) do update
+set page_id = excluded.page_id, codes = excluded.codes, problems = excluded.problems,
+    contract_version = excluded.contract_version, times_seen = q.times_seen + 1, last_seen = clock_timestamp(),
+    status = case when q.status = 'discarded' and q.raw = excluded.raw then q.status else 'open' end,
+    resolved_at = case when q.status = 'discarded' and q.raw = excluded.raw then q.resolved_at end,
+    raw = excluded.raw
+
+-- name: count_page
+update sync.page
+set status = 'applied', applied_at = clock_timestamp(), contract_version = %(contract_version)s,
+    received = %(received)s, applied = %(applied)s, unchanged = %(unchanged)s, superseded = %(superseded)s,
+    held = %(held)s, quarantined = %(quarantined)s
+where id = %(page)s and status = 'landed'
+
+-- name: note_drift
+insert into sync.contract_drift as d (connection, feed, path, contract_version)
+select %(connection)s, %(feed)s, path, %(contract_version)s from unnest(%(paths)s::text[]) as path
+on conflict (connection, feed, path) do update
+set last_seen = clock_timestamp(), contract_version = excluded.contract_version
+
+-- name: quarantine_select
+select key, connection, feed, vendor_id, kind, page_id, codes, problems, contract_version, status, times_seen, attempts,
+       first_seen, last_seen
+from sync.quarantine
+where (%(connection)s::text is null or connection = %(connection)s)
+  and (%(feed)s::text is null or feed = %(feed)s)
+  and (%(status)s::text is null or status = %(status)s)
+  and (%(kind)s::text is null or kind = %(kind)s)
+  and (%(code)s::text is null or %(code)s = any(codes))
+  and (%(contract_version)s::text is null or contract_version = %(contract_version)s)
+  and (%(keys)s::text[] is null or key = any(%(keys)s))
+order by first_seen, key
+limit %(limit)s
+
+-- name: quarantine_raw
+select raw from sync.quarantine where key = %(key)s
+
+-- name: quarantine_lock
+select key, raw, page_id from sync.quarantine where key = any(%(keys)s) and status = 'open' for update
+
+-- name: quarantine_resolve
+update sync.quarantine set status = %(status)s, resolved_at = clock_timestamp(), attempts = attempts + 1
+where key = any(%(keys)s) and status = 'open' returning key
+
+-- name: quarantine_again
+update sync.quarantine set attempts = attempts + 1, codes = %(codes)s, problems = %(problems)s,
+  contract_version = %(contract_version)s where key = %(key)s

@@ -1,0 +1,221 @@
+"""A session: all feeds of one connection polled, many times, for a bounded time or number of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from sync_pipeline.kernel.canonical import Counts
+from sync_pipeline.kernel.clock import Clock
+from sync_pipeline.kernel.crash import CrashPlan
+from sync_pipeline.kernel.errors import ClientFault, Deferred, Fenced, PermanentError, SyncError, TransientError
+from sync_pipeline.kernel.feed import Cursor
+from sync_pipeline.landing.objects import ObjectStore
+from sync_pipeline.landing.pages import Landing, Lease
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.polling.schedule import next_due, next_interval
+from sync_pipeline.sessions.reading import recover
+from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.sessions.walk import Budget, PollResult, Sender, Walk
+
+LEASE_TTL_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """Bounds of a session. `until_horizon`: stop when every feed has closed one window."""
+
+    max_seconds: float = 300.0
+    max_calls: int | None = None
+    until_horizon: bool = False
+    held_ttl_s: float = 900.0
+
+
+@dataclass(slots=True)
+class FeedReport:
+    """What a session did for one source feed and the feeds that come out of its pages."""
+
+    source: str
+    polls: int = 0
+    requests: int = 0
+    pages: int = 0
+    windows_closed: int = 0
+    released: int = 0
+    recovered: dict[str, Counts] = field(default_factory=dict)
+    counts: dict[str, Counts] = field(default_factory=dict)
+    error: SyncError | None = None
+    cursor: Cursor = field(default_factory=Cursor)
+
+    def add(self, result: PollResult) -> None:
+        self.polls += 1
+        self.requests += result.requests
+        self.pages += result.pages
+        self.released += result.released
+        self.cursor = result.cursor
+        self.windows_closed += not result.cursor.is_open
+        for feed, counts in result.counts.items():
+            self.counts[feed] = self.counts.get(feed, Counts()) + counts
+
+
+@dataclass(slots=True)
+class SessionReport:
+    session: str
+    connection: str
+    started_at: datetime
+    ended_at: datetime
+    feeds: dict[str, FeedReport]
+    dead_lettered: int = 0
+
+    def raise_for_fault(self) -> None:
+        """Raise the first error that an operator must act on; what waits or may pass by itself is only reported."""
+        for report in self.feeds.values():
+            if isinstance(report.error, ClientFault | PermanentError):
+                raise report.error
+
+
+class OpenGateway(Protocol):
+    """A gateway held open for the session."""
+
+    async def __aenter__(self) -> Sender: ...
+
+    async def __aexit__(self, *exc: object) -> object: ...
+
+
+Progress = Callable[[str, PollResult], None]
+
+
+class Session:
+    """Runs one session. All effects are passed in."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        gateway: Sender,
+        landing: Landing,
+        ledger: Ledger,
+        objects: ObjectStore,
+        clock: Clock,
+        rng: random.Random,
+        options: SessionOptions,
+        crash: CrashPlan | None = None,
+        progress: Progress | None = None,
+        session_id: str | None = None,
+    ) -> None:
+        self._setup = setup
+        self._gateway = gateway
+        self._landing = landing
+        self._ledger = ledger
+        self._objects = objects
+        self._clock = clock
+        self._rng = rng
+        self._options = options
+        self._crash = crash or CrashPlan()
+        self._progress = progress
+        self.id = session_id or uuid.uuid4().hex
+        self._log = structlog.get_logger(__name__).bind(connection=setup.connection.name, correlation_id=self.id)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """End the session after the pages in flight are committed."""
+        self._stop.set()
+
+    async def run(self, feeds: Sequence[str] | None = None) -> SessionReport:
+        """Poll `feeds` (default all). Errors of one feed do not stop the others; they are in the report.
+
+        InvariantViolation is the exception: it ends the session at once.
+        """
+        started = self._clock.now()
+        deadline = started + timedelta(seconds=self._options.max_seconds)
+        sources = self._sources(feeds)
+        budget = Budget(self._options.max_calls)
+        reports = {source: FeedReport(source) for source in sources}
+        await asyncio.gather(*(self._run_feed(source, reports[source], budget, deadline) for source in sources))
+        dead = await self._ledger.expire_held(self._setup.connection.name, ttl_s=self._options.held_ttl_s)
+        for feed in self._setup.feeds:
+            await self._ledger.note_drift(self._setup.target(feed))
+        return SessionReport(
+            self.id, self._setup.connection.name, started, self._clock.now(), reports, dead_lettered=dead
+        )
+
+    def _sources(self, feeds: Sequence[str] | None) -> list[str]:
+        names = self._setup.sources() if feeds is None else [self._setup.source_of(feed) for feed in feeds]
+        return list(dict.fromkeys(names))
+
+    async def _run_feed(self, source: str, report: FeedReport, budget: Budget, deadline: datetime) -> None:
+        connection = self._setup.connection
+        feed = connection.feed_id(source)
+        yields = connection.feeds[source].yields
+        taken = await self._landing.acquire(feed, owner=self.id, ttl_s=LEASE_TTL_S)
+        if taken is None:
+            self._log.info("feed is held by another worker; left to it", feed=source)
+            return
+        lease, report.cursor = taken
+        try:
+            report.recovered = await recover(
+                self._setup, self._landing, self._ledger, self._objects, source, fence=lease.fence
+            )
+            await self._poll_until(source, lease, report, budget, deadline)
+        except Deferred as deferred:
+            report.error = deferred
+            await self._landing.record_deferral(connection.name, yields, until=deferred.until, reason=deferred.reason)
+            self._log.info("feed is deferred", feed=source, until=deferred.until.isoformat(), reason=deferred.reason)
+        except Fenced as fenced:
+            report.error = fenced
+            self._log.warning("feed was taken over by another worker", feed=source)
+            return
+        except (TransientError, ClientFault, PermanentError) as error:
+            report.error = error
+            await self._landing.record_error(connection.name, yields, error)
+            self._log.warning("feed stopped", feed=source, error=type(error).__name__, reason=str(error))
+        await self._landing.release(lease)
+
+    async def _poll_until(
+        self, source: str, lease: Lease, report: FeedReport, budget: Budget, deadline: datetime
+    ) -> None:
+        walk = Walk(
+            setup=self._setup,
+            source=source,
+            gateway=self._gateway,
+            landing=self._landing,
+            ledger=self._ledger,
+            objects=self._objects,
+            clock=self._clock,
+            rng=self._rng,
+            session=self.id,
+            crash=self._crash,
+        )
+        timing = self._setup.feeds[source]
+        interval = timing.target_lag_s / 2
+        while not self._stop.is_set() and not budget.spent:
+            result = await walk.poll(lease, report.cursor, budget)
+            report.add(result)
+            if self._progress is not None:
+                self._progress(source, result)
+            changes = sum(counts.applied for counts in result.counts.values())
+            interval = next_interval(interval, changes=changes, floor_s=timing.floor_s, ceiling_s=timing.ceiling_s)
+            due = next_due(self._clock.now(), interval, jitter=self._rng.random())
+            await self._landing.schedule_next(
+                self._setup.connection.name, self._setup.connection.feeds[source].yields, due
+            )
+            if self._options.until_horizon and not result.cursor.is_open:
+                return
+            if due >= deadline:
+                return
+            await self._wait(due)
+
+    async def _wait(self, until: datetime) -> None:
+        """Sleep until the instant, or until the session is asked to stop."""
+        sleep = asyncio.create_task(self._clock.sleep((until - self._clock.now()).total_seconds()))
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({sleep, stop}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (sleep, stop):
+            task.cancel()
+        await asyncio.gather(sleep, stop, return_exceptions=True)

@@ -1,0 +1,53 @@
+"""What a session needs to know of one connection: how to ask, what is valid, where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sync_pipeline.kernel.canonical import Contract
+from sync_pipeline.kernel.feed import Connection, Feed, FeedId
+from sync_pipeline.ledger.apply import Target
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSetup:
+    """One feed's contract and targets. Times in seconds."""
+
+    contract: Contract
+    handoff: bool = False
+    target_lag_s: float = 60.0
+    """Freshness target: vendor change to canonical row."""
+    floor_s: float = 5.0
+    """Shortest time between two polls."""
+    ceiling_s: float = 900.0
+    """Longest time between two polls, whatever the change rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    connection: Connection
+    feeds: Mapping[str, FeedSetup]
+
+    def sources(self) -> tuple[str, ...]:
+        """Feeds that are asked for; the others come out of their pages."""
+        return tuple(self.connection.feeds)
+
+    def source_of(self, feed: str) -> str:
+        """The feed whose pages carry `feed`. Raises KeyError for an unknown name."""
+        for name, source in self.connection.feeds.items():
+            if feed in source.yields:
+                return name
+        raise KeyError(feed)
+
+    def source(self, feed: str) -> Feed:
+        return self.connection.feeds[self.source_of(feed)]
+
+    def target(self, feed: str) -> Target:
+        setup = self.feeds[feed]
+        return Target(
+            FeedId(self.connection.name, feed),
+            setup.contract,
+            handoff=setup.handoff,
+            handoff_feeds=tuple(name for name, other in self.feeds.items() if other.handoff),
+        )

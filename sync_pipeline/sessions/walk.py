@@ -1,0 +1,232 @@
+"""One poll of one feed: its open window walked to the end, pages landed and applied while the next one is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sync_pipeline.kernel.canonical import Counts
+from sync_pipeline.kernel.clock import Clock
+from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
+from sync_pipeline.kernel.errors import CursorExpired, PermanentError, TransientError
+from sync_pipeline.kernel.feed import Cursor, Feed, PageRead, Reply, Request
+from sync_pipeline.landing.objects import ObjectStore
+from sync_pipeline.landing.pages import FetchedPage, Landing, Lease
+from sync_pipeline.ledger.apply import CheckedPage, Ledger, check_page
+from sync_pipeline.polling import cursors
+from sync_pipeline.sessions.setup import Setup
+
+AHEAD = 8
+"""Pages that may wait between the fetch and the ledger: bounds memory, and is the largest group committed together."""
+
+READ_ATTEMPTS = 5
+"""Times a page is asked again when a 200 answer is not this endpoint's (cut off, an HTML page)."""
+
+
+class Sender(Protocol):
+    """The gateway, as a walk sees it."""
+
+    async def send(self, request: Request, *, feed: str, correlation_id: str, lane: str = "P2") -> Reply: ...
+
+
+class Budget:
+    """Calls this session may still make. Shared by its feeds."""
+
+    def __init__(self, calls: int | None) -> None:
+        self._left = calls
+
+    def take(self) -> bool:
+        if self._left is None:
+            return True
+        if self._left <= 0:
+            return False
+        self._left -= 1
+        return True
+
+    @property
+    def spent(self) -> bool:
+        return self._left is not None and self._left <= 0
+
+
+@dataclass(slots=True)
+class PollResult:
+    """What one poll did. `cursor` is where the feed stands; the window is still open when the budget ran out."""
+
+    cursor: Cursor
+    requests: int = 0
+    pages: int = 0
+    released: int = 0
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    def add(self, feed: str, counts: Counts) -> None:
+        self.counts[feed] = self.counts.get(feed, Counts()) + counts
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    page: FetchedPage
+    read: PageRead
+    after: Cursor
+
+
+class Walk:
+    """Walks the windows of one source feed under one lease."""
+
+    def __init__(
+        self,
+        *,
+        setup: Setup,
+        source: str,
+        gateway: Sender,
+        landing: Landing,
+        ledger: Ledger,
+        objects: ObjectStore,
+        clock: Clock,
+        rng: random.Random,
+        session: str,
+        crash: CrashPlan,
+    ) -> None:
+        self._setup = setup
+        self._source = source
+        self._feed: Feed = setup.connection.feeds[source]
+        self._id = setup.connection.feed_id(source)
+        self._gateway = gateway
+        self._landing = landing
+        self._ledger = ledger
+        self._objects = objects
+        self._clock = clock
+        self._rng = rng
+        self._session = session
+        self._crash = crash
+
+    async def poll(self, lease: Lease, cursor: Cursor, budget: Budget) -> PollResult:
+        """Walk the open window (or open the next one) until it is drained or the budget is spent.
+
+        Whatever was fetched before an error is landed and applied before the error is raised.
+        """
+        if not cursor.is_open:
+            cursor = cursors.open_window(cursor, now=self._clock.now(), overlap=self._feed.overlap)
+        result = PollResult(cursor)
+        queue: asyncio.Queue[Fetched | None] = asyncio.Queue(maxsize=AHEAD)
+        async with self._fetching(cursor, budget, queue, result) as fetching:
+            while group := await _group(queue):
+                await self._take(lease, group, result)
+            await fetching
+        return result
+
+    @asynccontextmanager
+    async def _fetching(
+        self, cursor: Cursor, budget: Budget, queue: asyncio.Queue[Fetched | None], result: PollResult
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        async def produce() -> None:
+            try:
+                await self._fetch_window(cursor, budget, queue, result)
+            finally:
+                await queue.put(None)
+
+        task = asyncio.create_task(produce())
+        try:
+            yield task
+        finally:
+            if not task.done():
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _fetch_window(
+        self, cursor: Cursor, budget: Budget, queue: asyncio.Queue[Fetched | None], result: PollResult
+    ) -> None:
+        restarts = 0
+        while cursor.is_open and budget.take():
+            try:
+                reply, read = await self._fetch(cursor, result)
+            except CursorExpired:
+                restarts += 1
+                if restarts > 3:
+                    raise PermanentError(
+                        f"{self._id}: the vendor refused its own paging token {restarts} times in one window; "
+                        "the window stays open and is walked again in the next session"
+                    ) from None
+                cursor = cursors.expired(cursor)
+                continue
+            after, _ = cursors.after_page(cursor, read, parts=self._feed.parts, page_received_at=reply.received_at)
+            await queue.put(Fetched(await self._keep(cursor, reply, read), read, after))
+            cursor = after
+
+    async def _fetch(self, cursor: Cursor, result: PollResult) -> tuple[Reply, PageRead]:
+        request = self._feed.request(cursor)
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            self._crash.reach(CrashPoint.REQUEST_GRANTED)
+            result.requests += 1
+            reply = await self._gateway.send(request, feed=self._source, correlation_id=self._session)
+            self._crash.reach(CrashPoint.REPLY_RECEIVED)
+            if reply.not_modified:
+                return reply, PageRead({}, None)
+            try:
+                return reply, self._feed.read(cursor, reply)
+            except TransientError:
+                if attempt == READ_ATTEMPTS:
+                    raise
+                await self._clock.sleep(self._rng.uniform(0, 0.1 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    async def _keep(self, cursor: Cursor, reply: Reply, read: PageRead) -> FetchedPage:
+        yields = tuple(feed for feed in self._feed.yields if read.records.get(feed))
+        key, digest = "", b""
+        if yields:
+            key, digest = await asyncio.to_thread(self._objects.put, reply.body)
+            self._crash.reach(CrashPoint.OBJECT_WRITTEN)
+        return FetchedPage(
+            object_key=key,
+            sha256=digest,
+            size=len(reply.body),
+            fetched_at=reply.received_at,
+            cursor=cursor,
+            audit_id=reply.audit_id,
+            yields=yields,
+        )
+
+    async def _take(self, lease: Lease, group: list[Fetched], result: PollResult) -> None:
+        after = group[-1].after
+        landed = await self._landing.land(
+            lease,
+            [fetched.page for fetched in group],
+            after,
+            session=self._session,
+            followers=self._feed.yields[1:],
+        )
+        ids = iter(landed)
+        checked: dict[str, list[CheckedPage]] = {}
+        for fetched in group:
+            for feed in fetched.page.yields:
+                page = next(ids)
+                checked.setdefault(feed, []).append(
+                    check_page(page.id, fetched.read.records[feed], self._setup.feeds[feed].contract)
+                )
+                await asyncio.sleep(0)
+        for feed, pages in checked.items():
+            applied = await self._ledger.apply(self._setup.target(feed), pages, fence=(lease.feed, lease.fence))
+            result.released += applied.released
+            for counts in applied.counts:
+                result.add(feed, counts)
+        result.pages += sum(1 for fetched in group if fetched.page.yields)
+        result.cursor = after
+        if not after.is_open:
+            self._crash.reach(CrashPoint.WINDOW_CLOSED)
+
+
+async def _group(queue: asyncio.Queue[Fetched | None]) -> list[Fetched]:
+    """What is waiting, at least one page; empty at the end of the stream."""
+    group: list[Fetched] = []
+    item = await queue.get()
+    while item is not None:
+        group.append(item)
+        if len(group) >= AHEAD or queue.empty():
+            return group
+        item = queue.get_nowait()
+    if group:
+        queue.put_nowait(None)
+    return group
