@@ -34,7 +34,8 @@ class Cursor:
     `since`/`opened_at`: the open window, if any: asked from `since` (None = all history), horizon `opened_at`.
     `part`: index into the feed's parts (one event after the other); `position`: page number or offset, by paging kind.
     `token`: the vendor's own paging token, a hint that may expire. `last_key`: last keyset position.
-    `high`: newest modification seen in the open window. `vendor_now`: the vendor's own clock at the window's first page.
+    `high`: newest modification seen in the open window.
+    `vendor_now`: the vendor's own clock at the window's first page.
     `pages`: pages landed in the open window.
     """
 

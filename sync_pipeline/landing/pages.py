@@ -91,7 +91,6 @@ class Landing:
 
         Raises Fenced, and writes nothing, when another worker holds the lease by now.
         """
-        landed: list[LandedPage] = []
         moved = {
             "connection": lease.feed.connection,
             "cursor": encode(after),
@@ -109,21 +108,20 @@ class Landing:
                 )
             for follower in followers:
                 await conn.execute(SQL.follow_cursor, {**moved, "feed": follower})
-            for page in pages:
-                for feed in page.yields:
-                    landed.append(await self._register(conn, lease.feed, feed, page, session))
+            landed = await self._register_all(conn, lease.feed, pages, session)
             self._crash.reach(CrashPoint.LANDING_BEFORE_COMMIT)
         self._crash.reach(CrashPoint.LANDING_AFTER_COMMIT)
         return landed
 
     async def land_beside(self, source: FeedId, pages: Sequence[FetchedPage], *, session: str) -> list[LandedPage]:
         """Register pages that a re-listing brought, without touching the cursor."""
-        landed: list[LandedPage] = []
         async with self._db.transaction() as conn:
-            for page in pages:
-                for feed in page.yields:
-                    landed.append(await self._register(conn, source, feed, page, session))
-        return landed
+            return await self._register_all(conn, source, pages, session)
+
+    async def _register_all(
+        self, conn: AsyncConnection[Any], source: FeedId, pages: Sequence[FetchedPage], session: str
+    ) -> list[LandedPage]:
+        return [await self._register(conn, source, feed, page, session) for page in pages for feed in page.yields]
 
     @staticmethod
     async def _register(

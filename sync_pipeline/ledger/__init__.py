@@ -1,1 +1,1 @@
-"""Canonical rows, quarantine, held records, replay, outbox: every record is counted in the transaction that keeps it."""
+"""Canonical rows, quarantine, held records, outbox: every record is counted in the transaction that keeps it."""

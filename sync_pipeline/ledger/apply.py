@@ -1,4 +1,4 @@
-"""The ledger transaction: a group of pages becomes canonical rows, quarantine and held rows, counted, or nothing does."""
+"""The ledger transaction: pages become canonical, quarantine and held rows, counted, or nothing does."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ class Ledger:
         """Apply `pages` in one transaction.
 
         `fence`: the lease under which they were landed; a stale one raises Fenced. `count=False` re-derives pages that
-        are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now. Raises InvariantViolation, and keeps nothing, when a record would be unaccounted.
+        are already counted (replay). `resolution`: what becomes of
+        open quarantine rows whose record is valid now. Raises InvariantViolation, and keeps nothing, when a record would be unaccounted.
         """
         async with self._db.transaction() as conn:
             await conn.execute(SQL.begin, {"lock": f"ledger:{target.feed}"})
@@ -214,7 +215,8 @@ class Ledger:
             await cursor.executemany(SQL.count_page, rows)
             if cursor.rowcount != len(rows):
                 raise InvariantViolation(
-                    f"{target.feed}: {len(rows)} pages were to be counted, {cursor.rowcount} could be; nothing was applied"
+                    f"{target.feed}: {len(rows)} pages were to be counted, {cursor.rowcount} could be; "
+                    "nothing was applied"
                 )
 
     async def _release(self, conn: AsyncConnection[Any], target: Target) -> int:
