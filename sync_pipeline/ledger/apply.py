@@ -95,8 +95,8 @@ class Ledger:
         """Apply `pages` in one transaction.
 
         `fence`: the lease under which they were landed; a stale one raises Fenced. `count=False` re-derives pages that
-        are already counted (replay). `resolution`: what becomes of
-        open quarantine rows whose record is valid now. Raises InvariantViolation, and keeps nothing, when a record would be unaccounted.
+        are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now.
+        Raises InvariantViolation, and keeps nothing, when a record would be unaccounted for.
         """
         async with self._db.transaction() as conn:
             await conn.execute(SQL.begin, {"lock": f"ledger:{target.feed}"})

@@ -1,0 +1,172 @@
+"""The parts put together: one place opens the database, the object store and the gateways, for Dagster and the CLI."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sync_pipeline.contracts import load_contract
+from sync_pipeline.gateway.client import Gateway
+from sync_pipeline.kernel.clock import Clock, SystemClock
+from sync_pipeline.kernel.crash import CrashPlan
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.landing.objects import ObjectStore, open_objects
+from sync_pipeline.landing.pages import Landing
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.sessions.replay import Quarantine
+from sync_pipeline.sessions.session import Progress, Session, SessionOptions, SessionReport
+from sync_pipeline.sessions.setup import FeedSetup, Setup
+from sync_pipeline.store.database import Database, database_url
+from sync_pipeline.store.embedded import data_dir
+from sync_pipeline.store.migrate import migrate
+from sync_pipeline.trust.secrets import EnvironmentSecrets, SecretProvider
+from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, with_environment
+
+DEFS = Path(__file__).parent / "defs"
+COMPONENT = "sync_pipeline.components.VendorConnection"
+
+
+def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) -> Setup:
+    """Everything a session needs from one connection's settings. Raises ConfigurationError."""
+    config = with_environment(config, os.environ if env is None else env)
+    connection = build_connection(config)
+    feeds = {
+        feed.name: FeedSetup(
+            contract=load_contract(
+                feed.contract, options=feed.contract_options, connection=config.name, vendor=config.vendor
+            ),
+            handoff=feed.handoff,
+            target_lag_s=feed.target_lag_s,
+            floor_s=feed.floor_s,
+            ceiling_s=feed.ceiling_s,
+        )
+        for feed in config.feeds
+        if feed.enabled
+    }
+    missing = [name for source in connection.feeds.values() for name in source.yields if name not in feeds]
+    if missing:
+        raise ConfigurationError(
+            f"connection {config.name}: its pages also carry {', '.join(missing)}, which no feed entry describes; "
+            "add the feed (or `enabled: true`) to its YAML document"
+        )
+    return Setup(connection, feeds)
+
+
+def load_configs(defs: Path = DEFS) -> dict[str, ConnectionConfig]:
+    """All connections that the YAML documents under `defs` declare, by name."""
+    configs: dict[str, ConnectionConfig] = {}
+    for path in sorted([*defs.rglob("defs.yaml"), *defs.rglob("defs.yml")]):
+        for document in _documents(path):
+            if isinstance(document, dict) and document.get("type") == COMPONENT:
+                config = ConnectionConfig.parse(document.get("attributes") or {}, where=str(path.relative_to(defs)))
+                if config.name in configs:
+                    raise ConfigurationError(f"connection {config.name} is declared twice under {defs.name}/")
+                configs[config.name] = config
+    return configs
+
+
+def _documents(path: Path) -> list[Any]:
+    try:
+        return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise ConfigurationError(f"{path.name}{where} is not valid YAML; correct it and reload") from None
+
+
+def load_setups(defs: Path = DEFS) -> dict[str, Setup]:
+    return {name: build_setup(config) for name, config in load_configs(defs).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What every operation works with. Made by `open_runtime`."""
+
+    database: Database
+    objects: ObjectStore
+    landing: Landing
+    ledger: Ledger
+    quarantine: Quarantine
+    secrets: SecretProvider
+    clock: Clock
+    rng: random.Random
+    crash: CrashPlan
+
+    def gateway(self, setup: Setup) -> Gateway:
+        return Gateway(
+            setup.connection, database=self.database, secrets=self.secrets, clock=self.clock, rng=self.rng
+        )
+
+    def session(
+        self,
+        setup: Setup,
+        gateway: Gateway,
+        options: SessionOptions,
+        *,
+        progress: Progress | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        return Session(
+            setup,
+            gateway=gateway,
+            landing=self.landing,
+            ledger=self.ledger,
+            objects=self.objects,
+            clock=self.clock,
+            rng=self.rng,
+            options=options,
+            crash=self.crash,
+            progress=progress,
+            session_id=session_id,
+        )
+
+    async def run_session(
+        self,
+        setup: Setup,
+        options: SessionOptions,
+        *,
+        feeds: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        session_id: str | None = None,
+    ) -> SessionReport:
+        async with self.gateway(setup) as gateway:
+            session = self.session(setup, gateway, options, progress=progress, session_id=session_id)
+            return await session.run(feeds)
+
+
+@asynccontextmanager
+async def open_runtime(
+    *,
+    url: str | None = None,
+    objects: str | Path | None = None,
+    secrets: SecretProvider | None = None,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    crash: CrashPlan | None = None,
+    pool_size: int = 4,
+) -> AsyncIterator[Runtime]:
+    """Open the store (migrated) and the object store. Defaults come from the environment (`SYNC_…`, DATABASE_URL)."""
+    url = url or database_url()
+    migrate(url)
+    crash = crash or CrashPlan.from_environment()
+    location = objects or os.environ.get("SYNC_LANDING_URL") or data_dir() / "landing"
+    async with Database.open(url, min_size=1, max_size=pool_size, application_name="sync_pipeline") as database:
+        ledger = Ledger(database, crash=crash)
+        yield Runtime(
+            database=database,
+            objects=open_objects(location),
+            landing=Landing(database, crash=crash),
+            ledger=ledger,
+            quarantine=Quarantine(database, ledger, crash=crash),
+            secrets=secrets or EnvironmentSecrets(),
+            clock=clock or SystemClock(),
+            rng=rng or random.Random(),
+            crash=crash,
+        )
