@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from sync_pipeline.kernel.errors import Fenced
+from sync_pipeline.kernel.feed import Cursor, FeedId
+from sync_pipeline.landing.objects import LocalObjects, RemoteObjects, open_objects
+from sync_pipeline.landing.pages import FetchedPage, Landing
+from sync_pipeline.store.database import Database
+from sync_pipeline_tests.things import at, rows
+
+FEED = FeedId("shop", "things")
+
+
+def page(*yields: str) -> FetchedPage:
+    return FetchedPage("pages/x.zst", b"x", 3, at(0), Cursor(token="t"), None, yields)
+
+
+async def test_page_and_cursor_move_together(database: Database) -> None:
+    landing = Landing(database)
+    taken = await landing.acquire(FEED, owner="me", ttl_s=60)
+    assert taken is not None
+    lease, cursor = taken
+    assert cursor == Cursor()
+    after = Cursor(watermark=at(5))
+    landed = await landing.land(
+        lease, [page("things", "parts"), page("things")], after, session="s", followers=["parts"]
+    )
+    assert [(one.feed.feed, one.source_feed, one.cursor.token) for one in landed] == [
+        ("things", "things", "t"),
+        ("parts", "things", "t"),
+        ("things", "things", "t"),
+    ]
+    await landing.release(lease)
+    taken = await landing.acquire(FEED, owner="other", ttl_s=60)
+    assert taken is not None
+    assert taken[1] == after
+    assert await rows(database, "select feed, watermark, caught_up_at is not null from sync.feed_state order by 1") == [
+        ("parts", at(5), True),
+        ("things", at(5), True),
+    ]
+
+
+async def test_one_holder_at_a_time(database: Database) -> None:
+    landing = Landing(database)
+    assert await landing.acquire(FEED, owner="one", ttl_s=60) is not None
+    assert await landing.acquire(FEED, owner="two", ttl_s=60) is None
+
+
+async def test_a_fenced_worker_writes_nothing(database: Database) -> None:
+    landing = Landing(database)
+    stale = await landing.acquire(FEED, owner="one", ttl_s=-1)
+    fresh = await landing.acquire(FEED, owner="two", ttl_s=60)
+    assert stale is not None
+    assert fresh is not None
+    with pytest.raises(Fenced, match="has written nothing"):
+        await landing.land(stale[0], [page("things")], Cursor(watermark=at(9)), session="s")
+    assert await rows(database, "select count(*) from sync.page") == [(0,)]
+    assert await rows(database, "select watermark from sync.feed_state") == [(None,)]
+    await landing.release(stale[0])
+    assert await landing.acquire(FEED, owner="three", ttl_s=60) is None
+
+
+async def test_a_reset_fences_the_running_worker(database: Database) -> None:
+    landing = Landing(database)
+    taken = await landing.acquire(FEED, owner="one", ttl_s=60)
+    assert taken is not None
+    await landing.reset(FEED, since=at(1))
+    with pytest.raises(Fenced):
+        await landing.land(taken[0], [page("things")], Cursor(watermark=at(9)), session="s")
+    again = await landing.acquire(FEED, owner="two", ttl_s=60)
+    assert again is not None
+    assert again[1].watermark == at(1)
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_objects_are_what_was_put(tmp_path: Path, kind: str) -> None:
+    store = open_objects(tmp_path / "a b") if kind == "local" else open_objects(f"memory://{tmp_path.name}")
+    assert isinstance(store, LocalObjects if kind == "local" else RemoteObjects)
+    for body in (b"", b"{}", b"\x00\xff" * 70_000):
+        key, digest = store.put(body)
+        assert store.put(body) == (key, digest)
+        assert digest == hashlib.sha256(body).digest()
+        assert store.get(key) == body
+    with pytest.raises(LookupError):
+        store.get("pages/00/00.zst")
+
+
+def test_a_changed_object_is_noticed(tmp_path: Path) -> None:
+    store = LocalObjects(tmp_path)
+    first, _ = store.put(b"one")
+    second, _ = store.put(b"two")
+    (tmp_path / first).write_bytes((tmp_path / second).read_bytes())
+    with pytest.raises(ValueError, match="does not match"):
+        store.get(first)
