@@ -1,0 +1,136 @@
+"""Serving the simulator over TCP, in the foreground or beside a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sync_pipeline.simulator.app import build_app
+from sync_pipeline.simulator.options import SimulatorOptions
+from sync_pipeline.simulator.wire import Connections
+
+_START_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a simulator listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def eventbrite_url(self) -> str:
+        return f"{self.url}/eventbrite/v3"
+
+    @property
+    def pretix_url(self) -> str:
+        return f"{self.url}/pretix/api/v1"
+
+
+def _protocol(connections: Connections) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol, with its connections noted by peer so that a fault can break one."""
+
+    class Noted(H11Protocol):
+        _peer: Any = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            self._peer = transport.get_extra_info("peername")
+            connections[self._peer] = transport
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            connections.pop(self._peer, None)
+            super().connection_lost(exc)
+
+    return Noted
+
+
+def _server(host: str, port: int, options: SimulatorOptions) -> uvicorn.Server:
+    app = build_app(options)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=_protocol(app.state.simulation.connections),
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        backlog=2048,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(host: str, port: int, options: SimulatorOptions) -> None:
+    """Serve until interrupted."""
+    _server(host, port, options).run()
+
+
+@contextlib.contextmanager
+def running(options: SimulatorOptions, port: int = 0) -> Iterator[Running]:
+    """Serve on 127.0.0.1 from a background thread while the block runs. Port 0: a free one.
+
+    Raises OSError when the port is taken, RuntimeError when the server does not come up.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(2048)
+        server = _Threaded(_server("127.0.0.1", port, options), listener)
+        server.start()
+        try:
+            yield Running("127.0.0.1", listener.getsockname()[1])
+        finally:
+            server.stop()
+    finally:
+        listener.close()
+
+
+class _Threaded:
+    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        self._server = server
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="simulator", daemon=True)
+
+    def _run(self, listener: socket.socket) -> None:
+        async def main() -> None:
+            async def announce() -> None:
+                while not self._server.started:
+                    await asyncio.sleep(0.005)
+                self._up.set()
+
+            announcing = asyncio.create_task(announce())
+            try:
+                # Not `serve`: that would take over the process's signal handlers.
+                await self._server._serve(sockets=[listener])
+            finally:
+                announcing.cancel()
+
+        asyncio.run(main())
+
+    def start(self) -> None:
+        self._thread.start()
+        if not self._up.wait(_START_TIMEOUT_S):
+            raise RuntimeError("the simulator did not start in time")
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(_START_TIMEOUT_S)
