@@ -1,0 +1,18 @@
+"""`sync-pipeline`: what operators and scripts type."""
+
+from __future__ import annotations
+
+import sys
+
+from sync_pipeline.kernel.errors import ClientFault, SyncError
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 not verified, 2 an operator must act, 3 may pass by itself."""
+    from sync_pipeline.cli.app import app
+
+    try:
+        app()
+    except SyncError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ClientFault) else 3)

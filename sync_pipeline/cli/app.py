@@ -1,0 +1,204 @@
+"""The commands and their options; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from sync_pipeline.kernel.errors import ConfigurationError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keeps your own Postgres copy of vendor data true, inside the vendor's quota.",
+)
+quarantine_app = typer.Typer(no_args_is_help=True, help="Records that failed their contract, and dead letters.")
+app.add_typer(quarantine_app, name="quarantine")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (the last line).")]
+Feed = Annotated[str | None, typer.Option(help="Only this feed, written connection/feed.")]
+Code = Annotated[str | None, typer.Option(help="Only rejections with this error code.")]
+Key = Annotated[list[str] | None, typer.Option(help="Only this key (may be repeated).")]
+ContractVersion = Annotated[str | None, typer.Option(help="Only rejections by this contract version.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
+
+
+@app.command()
+def demo(
+    as_json: Json = False,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated vendors' world.")] = 7,
+    orders: Annotated[int | None, typer.Option(help="Orders per vendor (default: the simulator's).")] = None,
+) -> None:
+    """Sync two simulated vendors through Dagster, change them, sync again, reconcile and verify."""
+    from sync_pipeline.cli.demo import run_demo
+
+    raise typer.Exit(0 if run_demo(seed=seed, orders=orders, as_json=as_json) else 1)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    simulator_port: Annotated[int, typer.Option(help="Port of the simulator.")] = 8700,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated vendors' world.")] = 7,
+) -> None:
+    """Run the simulator and the Dagster UI, sensors on, on the demo's data."""
+    from sync_pipeline.cli.dev import run_dev
+
+    raise typer.Exit(run_dev(port=port, simulator_port=simulator_port, seed=seed))
+
+
+@app.command()
+def simulator(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8700,
+    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7,
+) -> None:
+    """Serve the simulated vendors on localhost."""
+    from sync_pipeline.simulator.options import SimulatorOptions
+    from sync_pipeline.simulator.server import serve
+
+    serve("127.0.0.1", port, SimulatorOptions(seed=seed))
+
+
+@app.command()
+def sync(
+    target: Annotated[str, typer.Argument(help="connection, or connection/feed.")],
+    max_seconds: Annotated[float, typer.Option(help="Longest time to poll, in seconds.")] = 300,
+    max_calls: Annotated[int | None, typer.Option(help="Most vendor calls to make.")] = None,
+    keep_polling: Annotated[bool, typer.Option(help="Go on after the horizon is reached.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Poll a connection until its feeds stand at their horizon."""
+    from sync_pipeline.cli import operate
+
+    asyncio.run(
+        operate.sync(
+            target, max_seconds=max_seconds, max_calls=max_calls, until_horizon=not keep_polling, as_json=as_json
+        )
+    )
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Feeds, cursors, lag, quota left, breaker and quarantine depth."""
+    from sync_pipeline.cli import operate
+
+    asyncio.run(operate.status(as_json=as_json))
+
+
+@app.command()
+def resync(
+    feed: Annotated[str, typer.Argument(help="connection/feed.")],
+    start: Annotated[str, typer.Option("--from", help="Instant to start again from (ISO 8601), or `beginning`.")],
+    max_seconds: Annotated[float, typer.Option(help="Longest time to poll, in seconds.")] = 900,
+    no_sync: Annotated[bool, typer.Option("--no-sync", help="Only move the cursor; the sensor does the rest.")] = False,
+) -> None:
+    """Move a feed's cursor back, poll from there, and print what differed."""
+    from sync_pipeline.cli import operate
+
+    asyncio.run(operate.resync(feed, since=_instant(start), max_seconds=max_seconds, poll=not no_sync))
+
+
+@app.command()
+def verify(
+    as_json: Json = False,
+    deep: Annotated[bool, typer.Option(help="Also read every landed page and check its hash.")] = False,
+    truth: Annotated[str | None, typer.Option(help="URL of a simulator to compare the store with.")] = None,
+) -> None:
+    """Check conservation, landed pages and canonical rows; with --truth, compare with a simulator."""
+    from sync_pipeline.cli import operate
+
+    raise typer.Exit(0 if asyncio.run(operate.verify(as_json=as_json, deep=deep, truth_url=truth)) else 1)
+
+
+@app.command("database-url")
+def print_database_url() -> None:
+    """Print the URL that psql accepts (starts the embedded server if needed)."""
+    from sync_pipeline.cli.places import working_database
+
+    print(working_database())
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded Postgres."""
+    from sync_pipeline.store.embedded import Embedded, data_dir
+
+    if (data_dir() / "postgres").exists():
+        Embedded(data_dir() / "postgres").stop()
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    feed: Feed = None,
+    code: Code = None,
+    contract_version: ContractVersion = None,
+    status: Annotated[str, typer.Option(help="open, replayed, discarded, superseded or all.")] = "open",
+    kind: Annotated[str | None, typer.Option(help="quarantine or dead_letter.")] = None,
+    limit: Annotated[int, typer.Option(help="Most rows.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """List rejections: keys, codes and paths; never values."""
+    from sync_pipeline.cli import operate
+
+    chosen = operate.chosen(feed, code, contract_version, status=status, kind=kind, limit=limit)
+    asyncio.run(operate.quarantine_list(chosen, as_json=as_json))
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    key: Annotated[str, typer.Argument(help="Key, as listed.")],
+    payload: Annotated[bool, typer.Option(help="Also print the raw record (personal data!).")] = False,
+) -> None:
+    """Show one rejection; with --payload also the record as the vendor sent it."""
+    from sync_pipeline.cli import operate
+
+    asyncio.run(operate.quarantine_show(key, payload=payload))
+
+
+@quarantine_app.command("replay")
+def quarantine_replay(
+    feed: Feed = None,
+    code: Code = None,
+    contract_version: ContractVersion = None,
+    key: Key = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Put rejections through today's contract, without asking the vendor."""
+    from sync_pipeline.cli import operate
+
+    chosen = operate.chosen(feed, code, contract_version, keys=key, limit=1_000_000)
+    asyncio.run(operate.quarantine_replay(chosen, dry_run=dry_run, as_json=as_json))
+
+
+@quarantine_app.command("discard")
+def quarantine_discard(
+    feed: Feed = None,
+    code: Code = None,
+    contract_version: ContractVersion = None,
+    key: Key = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Close rejections that nobody will want; they reopen if the vendor changes the record."""
+    from sync_pipeline.cli import operate
+
+    if not (feed or code or contract_version or key):
+        raise ConfigurationError("quarantine discard needs a filter (--feed, --code, --contract-version or --key)")
+    chosen = operate.chosen(feed, code, contract_version, keys=key, limit=1_000_000)
+    asyncio.run(operate.quarantine_discard(chosen, dry_run=dry_run))
+
+
+def _instant(text: str) -> datetime | None:
+    if text == "beginning":
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"--from {text!r} is not an instant; write it like 2026-01-31T00:00:00Z, or `beginning`"
+        ) from None
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

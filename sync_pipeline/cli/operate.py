@@ -1,0 +1,286 @@
+"""What operators do: sync, look, mend. Every command works on the working database and says what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from sync_pipeline.cli.places import working_database
+from sync_pipeline.cli.truth import compare
+from sync_pipeline.kernel.canonical import Counts
+from sync_pipeline.kernel.errors import ConfigurationError, Deferred
+from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.runtime import Runtime, load_setups, open_runtime
+from sync_pipeline.sessions.replay import QuarantineFilter
+from sync_pipeline.sessions.session import SessionOptions, SessionReport
+from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.sessions.verify import Finding, verify_store
+from sync_pipeline.sessions.walk import PollResult
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
+
+SQL = queries(__package__ or "sync_pipeline.cli")
+console = Console(highlight=False)
+progress_console = Console(stderr=True, highlight=False)
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    print(orjson.dumps(document, default=str).decode(), flush=True)
+
+
+def find_setup(name: str) -> tuple[Setup, str | None]:
+    """The connection (and feed) that `connection` or `connection/feed` names. Raises ConfigurationError."""
+    connection, _, feed = name.partition("/")
+    setups = load_setups()
+    setup = setups.get(connection)
+    if setup is None:
+        raise ConfigurationError(f"there is no connection {connection!r}; known are: {', '.join(sorted(setups))}")
+    if feed and feed not in setup.feeds:
+        raise ConfigurationError(f"{connection} has no feed {feed!r}; it has: {', '.join(setup.feeds)}")
+    return setup, feed or None
+
+
+def show_progress(source: str, result: PollResult) -> None:
+    counts = sum(result.counts.values(), Counts())
+    progress_console.print(
+        f"  {source}: {result.pages} pages, {counts.received} records, {counts.applied} applied, "
+        f"{counts.quarantined} quarantined",
+        style="dim",
+    )
+
+
+async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_horizon: bool, as_json: bool) -> None:
+    setup, feed = find_setup(target)
+    options = SessionOptions(max_seconds=max_seconds, max_calls=max_calls, until_horizon=until_horizon)
+    async with open_runtime(url=working_database()) as runtime:
+        report = await runtime.run_session(setup, options, feeds=[feed] if feed else None, progress=show_progress)
+    show_report(report, as_json=as_json)
+    report.raise_for_fault()
+
+
+def show_report(report: SessionReport, *, as_json: bool) -> None:
+    feeds = {
+        f"{report.connection}/{feed}": asdict(counts)
+        for source in report.feeds.values()
+        for feed, counts in source.counts.items()
+    }
+    if as_json:
+        emit(
+            {
+                "session": report.session,
+                "feeds": feeds,
+                "errors": {
+                    name: {"class": type(source.error).__name__, "message": str(source.error)}
+                    for name, source in report.feeds.items()
+                    if source.error is not None
+                },
+                "seconds": round((report.ended_at - report.started_at).total_seconds(), 3),
+            }
+        )
+        return
+    show_table("Session", [{"feed": name, **counts} for name, counts in feeds.items()])
+    for name, source in report.feeds.items():
+        if isinstance(source.error, Deferred):
+            console.print(f"{report.connection}/{name}: {source.error}", style="yellow")
+        elif source.error is not None:
+            console.print(f"{report.connection}/{name}: {type(source.error).__name__}: {source.error}", style="red")
+
+
+def show_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        console.print(f"{title}: nothing")
+        return
+    table = Table(title=title, title_justify="left")
+    for column, value in rows[0].items():
+        table.add_column(column.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%SZ}"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
+async def select(database: Database, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    async with database.transaction() as conn:
+        cursor = await conn.execute(sql, parameters)
+        assert cursor.description is not None
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+
+
+async def status(*, as_json: bool) -> None:
+    async with Database.open(working_database()) as database:
+        feeds = await select(database, SQL.status_feeds)
+        quota = await select(database, SQL.status_quota)
+        breakers = await select(database, SQL.status_breakers)
+    if as_json:
+        emit({"feeds": feeds, "quota": quota, "breakers": breakers})
+        return
+    show_table("Feeds", feeds)
+    show_table("Quota", quota)
+    if breakers:
+        show_table("Breakers not closed", breakers)
+    if not feeds:
+        console.print("No feed has been polled yet: run `make demo`, `make dev` or `sync-pipeline sync <connection>`.")
+
+
+async def resync(feed: str, *, since: datetime | None, max_seconds: float, poll: bool) -> None:
+    setup, name = find_setup(feed)
+    if name is None:
+        raise ConfigurationError(f"resync needs one feed; {feed} has: {', '.join(setup.feeds)}")
+    source = setup.source_of(name)
+    async with open_runtime(url=working_database()) as runtime:
+        await runtime.landing.reset(setup.connection.feed_id(source), since=since)
+        start = "the beginning" if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}"
+        console.print(f"{setup.connection.name}/{source}: the cursor stands at {start}")
+        if not poll:
+            return
+        report = await runtime.run_session(
+            setup,
+            SessionOptions(max_seconds=max_seconds, until_horizon=True),
+            feeds=[source],
+            progress=show_progress,
+        )
+        show_report(report, as_json=False)
+        differed = sum(counts.applied for one in report.feeds.values() for counts in one.counts.values())
+        console.print(f"{differed} records differed and were applied; the rest was unchanged or superseded")
+        report.raise_for_fault()
+
+
+async def verify(*, as_json: bool, deep: bool, truth_url: str | None) -> bool:
+    mismatches: dict[str, Mapping[str, int]] = {}
+    async with open_runtime(url=working_database()) as runtime:
+        findings = await verify_store(runtime.database, runtime.objects, deep=deep)
+        if truth_url:
+            mismatches = await _against(runtime, truth_url)
+    ok = not any(finding.number for finding in findings) and not any(mismatches.values())
+    if as_json:
+        emit({"ok": ok, "checks": {finding.name: finding.number for finding in findings}, "mismatches": mismatches})
+        return ok
+    for finding in findings:
+        _print_finding(finding)
+    for feed, causes in mismatches.items():
+        console.print(f"{'✗' if causes else '✓'} {feed} against the simulator: {dict(causes) or 'equal'}")
+    return ok
+
+
+def _print_finding(finding: Finding) -> None:
+    if finding.number:
+        console.print(f"✗ {finding.promise}: {finding.number} do not; {finding.remedy}", style="red")
+    else:
+        console.print(f"✓ {finding.promise}")
+
+
+async def _against(runtime: Runtime, truth_url: str) -> dict[str, Mapping[str, int]]:
+    feeds = await select(runtime.database, SQL.known_feeds)
+    ids = [FeedId(row["connection"], row["feed"]) for row in feeds]
+    return {str(feed): (await compare(runtime.database, truth_url, feed)).mismatches for feed in ids}
+
+
+def chosen(
+    feed: str | None,
+    code: str | None,
+    contract_version: str | None,
+    *,
+    keys: Sequence[str] | None = None,
+    status: str = "open",
+    kind: str | None = None,
+    limit: int,
+) -> QuarantineFilter:
+    connection, _, name = (feed or "").partition("/")
+    return QuarantineFilter(
+        connection=connection or None,
+        feed=name or None,
+        code=code,
+        contract_version=contract_version,
+        keys=tuple(keys) if keys else None,
+        status=None if status == "all" else status,
+        kind=kind,
+        limit=limit,
+    )
+
+
+async def quarantine_list(chosen: QuarantineFilter, *, as_json: bool) -> None:
+    async with open_runtime(url=working_database()) as runtime:
+        found = await runtime.quarantine.find(chosen)
+    rows = [
+        {
+            "key": row.key,
+            "feed": str(row.feed),
+            "kind": row.kind,
+            "codes": list(row.codes),
+            "paths": sorted({problem.path for problem in row.problems}),
+            "status": row.status,
+            "times_seen": row.times_seen,
+            "attempts": row.attempts,
+            "contract_version": row.contract_version,
+            "first_seen": row.first_seen,
+        }
+        for row in found
+    ]
+    if as_json:
+        emit({"quarantine": rows})
+    else:
+        show_table("Quarantine", rows)
+
+
+async def quarantine_show(key: str, *, payload: bool) -> None:
+    async with open_runtime(url=working_database()) as runtime:
+        found = await runtime.quarantine.find(QuarantineFilter(keys=(key,), status=None))
+        if not found:
+            raise ConfigurationError(f"there is no quarantine row {key}; `quarantine list --status all` shows all keys")
+        raw = await runtime.quarantine.raw(key)
+    row = found[0]
+    console.print(
+        f"{row.feed}  {row.kind}  {row.status}\n"
+        f"vendor id      {row.vendor_id or '(unreadable)'}\n"
+        f"page           {row.page_id}\n"
+        f"contract       {row.contract_version}\n"
+        f"seen           {row.times_seen} times, {row.first_seen:%Y-%m-%d %H:%M:%SZ} to "
+        f"{row.last_seen:%Y-%m-%d %H:%M:%SZ}\n"
+        f"size           {len(raw or b'')} bytes"
+    )
+    for problem in row.problems:
+        console.print(f"  {problem.code:24} {problem.path or '(the record)'}")
+    if payload and raw is not None:
+        print(raw.decode("utf-8", "replace"))
+
+
+async def quarantine_replay(chosen: QuarantineFilter, *, dry_run: bool, as_json: bool) -> None:
+    tried = passing = 0
+    failing: dict[str, int] = {}
+    async with open_runtime(url=working_database()) as runtime:
+        for setup in load_setups().values():
+            report = await runtime.quarantine.replay(setup, chosen, dry_run=dry_run)
+            tried += report.tried
+            passing += report.passing
+            for code, number in report.failing.items():
+                failing[code] = failing.get(code, 0) + number
+    if as_json:
+        emit({"tried": tried, "passing": passing, "failing": failing, "dry_run": dry_run})
+        return
+    verb = "would pass" if dry_run else "passed and were applied"
+    console.print(f"{passing} of {tried} records {verb}")
+    show_table("Still failing", [{"code": code, "records": number} for code, number in sorted(failing.items())])
+
+
+async def quarantine_discard(chosen: QuarantineFilter, *, dry_run: bool) -> None:
+    async with open_runtime(url=working_database()) as runtime:
+        number = await runtime.quarantine.discard(chosen, dry_run=dry_run)
+    console.print(f"{number} rejections {'would be' if dry_run else 'were'} discarded")

@@ -1,0 +1,71 @@
+-- name: demo_made
+select 1 from sync.origin where kind = 'demo'
+
+-- name: any_page
+select 1 from sync.page limit 1
+
+-- name: empty_everything
+truncate sync.feed_state, sync.page, sync.quarantine, sync.held, sync.outbox, sync.handoff, sync.audit, sync.quota,
+  sync.breaker, sync.http_validator, sync.session, sync.contract_drift, sync.delta, sync.origin,
+  registrations.registration restart identity
+
+-- name: mark_demo
+insert into sync.origin (kind, detail) values ('demo', %(detail)s)
+
+-- name: mark_burst
+update sync.origin set detail = detail || jsonb_build_object('burst_at', clock_timestamp()) where kind = 'demo'
+
+-- name: feed_numbers
+with pages as (
+  select count(*) as pages, coalesce(sum(received), 0) as received, coalesce(sum(applied), 0) as applied,
+         coalesce(sum(unchanged), 0) as unchanged, coalesce(sum(superseded), 0) as superseded,
+         coalesce(sum(held), 0) as held, coalesce(sum(quarantined), 0) as quarantined
+  from sync.page where connection = %(connection)s and feed = %(feed)s
+), calls as (
+  select count(*) as requests, count(*) filter (where status = 429) as answers_429
+  from sync.audit where connection = %(connection)s and feed = %(feed)s
+), lags as (
+  select percentile_cont(0.95) within group (order by extract(epoch from applied_at - modified_at)) as lag
+  from registrations.registration r, sync.origin o
+  where r.connection = %(connection)s and r.feed = %(feed)s and o.kind = 'demo'
+    and r.modified_at >= (o.detail ->> 'burst_at')::timestamptz
+)
+select calls.requests::integer, calls.answers_429::integer, pages.pages::integer, pages.received::integer,
+       pages.applied::integer, pages.unchanged::integer, pages.superseded::integer, pages.held::integer,
+       pages.quarantined::integer, round(lags.lag::numeric, 3)::double precision as lag_p95_s
+from pages, calls, lags
+
+-- name: known_feeds
+select connection, feed from sync.feed_state order by 1, 2
+
+-- name: status_feeds
+select f.connection || '/' || f.feed as feed, f.watermark,
+       round(extract(epoch from clock_timestamp() - f.watermark))::bigint as behind_s,
+       f.last_poll_at as last_poll, f.next_due, f.lease_expires > clock_timestamp() as in_session,
+       coalesce(p.pages, 0) as pages, coalesce(p.waiting, 0) as pages_waiting,
+       coalesce(q.open, 0) as quarantined, coalesce(q.dead, 0) as dead_letters, coalesce(h.held, 0) as held,
+       case when f.deferred_until > clock_timestamp()
+            then 'waiting for quota until ' || to_char(f.deferred_until at time zone 'UTC', 'HH24:MI:SS"Z"')
+                 || ': ' || f.deferred_reason
+            else f.last_error end as remark
+from sync.feed_state f
+left join (select connection, feed, count(*) as pages, count(*) filter (where status = 'landed') as waiting
+           from sync.page group by 1, 2) p using (connection, feed)
+left join (select connection, feed, count(*) filter (where kind = 'quarantine') as open,
+                  count(*) filter (where kind = 'dead_letter') as dead
+           from sync.quarantine where status = 'open' group by 1, 2) q using (connection, feed)
+left join (select connection, feed, count(*) as held from sync.held group by 1, 2) h using (connection, feed)
+order by 1
+
+-- name: status_quota
+select q.scope as connection, q.window_name as window, q.window_limit as "limit", q.window_seconds as seconds,
+       (select count(*) from sync.audit a where a.connection = q.scope and a.status is not null
+          and a.at > clock_timestamp() - make_interval(secs => q.window_seconds)) as used,
+       q.window_limit - (select count(*) from sync.audit a where a.connection = q.scope and a.status is not null
+          and a.at > clock_timestamp() - make_interval(secs => q.window_seconds)) as left,
+       case when q.blocked_until > clock_timestamp() then q.blocked_until end as blocked_until
+from sync.quota q order by 1, 4
+
+-- name: status_breakers
+select connection, scope as endpoint, state, failures, retry_at, reason from sync.breaker
+where state <> 'closed' order by 1, 2

@@ -1,0 +1,19 @@
+-- name: conservation
+select count(*) from sync.page where received <> applied + unchanged + superseded + held + quarantined
+
+-- name: pages_waiting
+select count(*) from sync.page p
+where status = 'landed' and not exists (
+  select 1 from sync.feed_state f
+  where f.connection = p.connection and f.feed = p.source_feed and f.lease_expires > clock_timestamp())
+
+-- name: rows_without_page
+select count(*) from registrations.registration r
+where not exists (select 1 from sync.page p where p.id = r.page_id and p.connection = r.connection and p.feed = r.feed)
+
+-- name: held_and_applied
+select count(*) from sync.held h join registrations.registration r using (connection, feed, vendor_id)
+where r.modified_at >= h.modified_at
+
+-- name: object_keys
+select distinct object_key from sync.page order by 1
