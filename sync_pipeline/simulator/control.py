@@ -51,14 +51,16 @@ class Control:
             return _problem(404, "no such feed")
         found = list(rows)
         now = micro_z(self._sim.clock.now())
-        return JSONResponse({"rows": found, "count": len(found), "pending": self._sim.pending(), "now": now})
+        return JSONResponse({"rows": found, "count": len(found), "pending_visibility": self._sim.pending(), "now": now})
 
     async def _catalog(self, request: Request) -> Response:
         return JSONResponse(self._sim.catalog())
 
     async def _stats(self, request: Request) -> Response:
         counts = {vendor: gate.stats.as_json() for vendor, gate in self._sim.gates.items()}
-        return JSONResponse({**counts, "pending": self._sim.pending(), "now": micro_z(self._sim.clock.now())})
+        return JSONResponse(
+            {"vendors": counts, "pending_visibility": self._sim.pending(), "now": micro_z(self._sim.clock.now())}
+        )
 
     async def _reset_stats(self, request: Request) -> Response:
         """Forget the counts, not the limits' windows."""

@@ -21,8 +21,8 @@ from sync_pipeline.simulator.wire import BrokenResponse, Connections
 
 _ALWAYS = frozenset(
     {
-        "429", "429_seconds", "429_date", "401", "500", "502", "503", "503_seconds", "504",
-        "html", "empty_body", "reset_before", "reset_mid_body", "truncated", "slow",
+        "http_429", "http_429_seconds", "http_429_date", "http_401", "http_500", "http_502", "http_503", "http_503_seconds", "http_504",
+        "html", "empty_body", "reset", "reset_mid_body", "truncated", "slow",
     }
 )  # fmt: skip
 _HTML = "<html><head><title>503 Service Unavailable</title></head><body><h1>We will be back soon</h1></body></html>"
@@ -85,7 +85,7 @@ class Gate:
         async def answer(request: Request) -> Response:
             self.stats.arrived(template)
             response = await self._answer(Call(request, template), handler)
-            self.stats.answered(template, response.status_code)
+            self.stats.answered(template, None if isinstance(response, BrokenResponse) else response.status_code)
             return response
 
         return answer
@@ -119,13 +119,13 @@ class Gate:
             return Response(_HTML, 200, media_type="text/html")
         if kind == "empty_body":
             return Response(b"", 200, media_type="application/json")
-        if kind in ("reset_before", "reset_mid_body", "truncated"):
+        if kind in ("reset", "reset_mid_body", "truncated"):
             whole = handler(call)
-            keep = None if kind == "reset_before" else len(whole.body) // 2
+            keep = None if kind == "reset" else len(whole.body) // 2
             return BrokenResponse(whole, self._connections, keep=keep, reset=kind != "truncated")
         if kind in self.dialect.special_kinds(call.request):
             return self.dialect.special(kind)
-        status, _, form = kind.partition("_")
+        _, status, form = f"{kind}_".split("_")[:3]
         response = self.dialect.error(int(status))
         if form == "seconds":
             response.headers["Retry-After"] = str(math.ceil(fault.seconds))

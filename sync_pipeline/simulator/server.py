@@ -58,7 +58,7 @@ def _protocol(connections: Connections) -> type[asyncio.Protocol]:
     return Noted
 
 
-def _server(host: str, port: int, options: SimulatorOptions) -> uvicorn.Server:
+def _server(host: str, port: int, options: SimulatorOptions) -> _Server:
     app = build_app(options)
     config = uvicorn.Config(
         app,
@@ -75,7 +75,7 @@ def _server(host: str, port: int, options: SimulatorOptions) -> uvicorn.Server:
         timeout_graceful_shutdown=1,
         backlog=2048,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def serve(host: str, port: int, options: SimulatorOptions) -> None:
@@ -104,31 +104,29 @@ def running(options: SimulatorOptions, port: int = 0) -> Iterator[Running]:
         listener.close()
 
 
+class _Server(uvicorn.Server):
+    """A server that says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
 class _Threaded:
-    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
+    def __init__(self, server: _Server, listener: socket.socket) -> None:
         self._server = server
-        self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listener,), name="simulator", daemon=True)
 
     def _run(self, listener: socket.socket) -> None:
-        async def main() -> None:
-            async def announce() -> None:
-                while not self._server.started:
-                    await asyncio.sleep(0.005)
-                self._up.set()
-
-            announcing = asyncio.create_task(announce())
-            try:
-                # Not `serve`: that would take over the process's signal handlers.
-                await self._server._serve(sockets=[listener])
-            finally:
-                announcing.cancel()
-
-        asyncio.run(main())
+        asyncio.run(self._server.serve(sockets=[listener]))
 
     def start(self) -> None:
         self._thread.start()
-        if not self._up.wait(_START_TIMEOUT_S):
+        if not self._server.up.wait(_START_TIMEOUT_S):
             raise RuntimeError("the simulator did not start in time")
 
     def stop(self) -> None:

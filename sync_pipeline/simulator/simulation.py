@@ -136,10 +136,14 @@ class Simulation:
         self.faults.seed = int(wish.get("seed", self.faults.seed))
         self.faults.slow_s = float(wish.get("slow_s", self.faults.slow_s))
         self.faults.retry_after_s = float(wish.get("retry_after_s", self.faults.retry_after_s))
+        rates = dict(wish.get("rates", {}))
+        malformed = rates.pop("malformed", None)
         if "rates" in wish:
-            self.faults.set_rates(wish["rates"], wish.get("vendor"))
+            self.faults.set_rates(rates, wish.get("vendor"))
         for script in wish.get("scripts", ()):
             self.faults.add_script(script)
+        if malformed is not None:
+            self._mark_malformed({"rate": malformed})
         if "malformed" in wish:
             self._mark_malformed(wish["malformed"])
         return self.faults.as_json()

@@ -23,8 +23,11 @@ class VendorStats:
         self.requests += 1
         self.endpoints.setdefault(endpoint, Counter())["requests"] += 1
 
-    def answered(self, endpoint: str, status: int) -> None:
-        self.by_status[str(status)] += 1
+    def answered(self, endpoint: str, status: int | None) -> None:
+        """None: the connection broke before the answer was whole."""
+        self.by_status["broken" if status is None else str(status)] += 1
+        if status is None:
+            return
         if 200 <= status < 400:
             self.ok += 1
             self.endpoints[endpoint]["ok"] += 1

@@ -78,17 +78,21 @@ def eventbrite_orders(world: EventbriteWorld, now: float) -> Iterator[dict[str, 
 def eventbrite_attendees(world: EventbriteWorld, now: float) -> Iterator[dict[str, Any]]:
     for entity in world.attendees.entities.values():
         doc = _last_doc(entity)
-        yield _row(
-            entity,
-            now,
-            modified=entity.latest.changed.replace(microsecond=0),
-            payment_status=eventbrite_attendee_status(doc),
-            vendor_status=doc["status"],
-            email=doc["profile"]["email"],
-            event_id=doc["event_id"],
-            order_id=doc["order_id"],
-            tickets=[doc["ticket_class_id"]],
-        )
+        yield {
+            **_row(
+                entity,
+                now,
+                modified=entity.latest.changed.replace(microsecond=0),
+                payment_status=eventbrite_attendee_status(doc),
+                vendor_status=doc["status"],
+                email=doc["profile"]["email"],
+                event_id=doc["event_id"],
+                order_id=doc["order_id"],
+                tickets=[doc["ticket_class_id"]],
+            ),
+            # A list of its own shows it whole, but whoever waits for its order waits for ever.
+            "parent_malformed": world.orders.entities[doc["order_id"]].malformed is not None,
+        }
 
 
 def pretix_orders(world: PretixWorld, now: float) -> Iterator[dict[str, Any]]:
@@ -130,8 +134,10 @@ def pretix_positions(world: PretixWorld, now: float) -> Iterator[dict[str, Any]]
                 "id": key,
                 "canceled": position["canceled"],
                 "testmode": doc["testmode"],
-                "malformed": key in world.malformed_positions,
-                "order_malformed": entity.malformed is not None,
+                # A position is delivered inside its order, and is lost with it.
+                "malformed": key in world.malformed_positions or entity.malformed is not None,
+                "malformed_kind": world.malformed_positions.get(key, entity.malformed),
+                "parent_malformed": entity.malformed is not None,
             }
 
 
