@@ -1,0 +1,87 @@
+"""Cursors moved by pure functions: a window opens, pages move it, and it closes when the vendor's list is drained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sync_pipeline.kernel.feed import Cursor, PageRead
+
+INSTANTS = frozenset({"watermark", "since", "opened_at", "high", "vendor_now"})
+
+
+def open_window(cursor: Cursor, *, now: datetime, overlap: timedelta) -> Cursor:
+    """Open the window that follows the watermark. It starts `overlap` earlier, so that what the vendor shows late, or
+    stamps just before a page was made, is asked for again; its horizon is `now`."""
+    since = None if cursor.watermark is None else cursor.watermark - overlap
+    return Cursor(watermark=cursor.watermark, since=since, opened_at=now)
+
+
+def after_page(cursor: Cursor, read: PageRead, *, parts: int, page_received_at: datetime) -> tuple[Cursor, bool]:
+    """The cursor after a page, and whether the window is drained (then it is closed in the same step)."""
+    del page_received_at
+    moved = replace(
+        cursor,
+        high=max((at for at in (cursor.high, read.high) if at is not None), default=None),
+        vendor_now=cursor.vendor_now or read.vendor_now,
+        pages=cursor.pages + 1,
+    )
+    if read.next is not None:
+        return (
+            replace(moved, token=read.next.token, position=read.next.position, last_key=read.next.last_key),
+            False,
+        )
+    if cursor.part + 1 < parts:
+        return replace(moved, part=cursor.part + 1, token=None, position=0, last_key=None), False
+    return close_window(moved), True
+
+
+def close_window(cursor: Cursor) -> Cursor:
+    """The watermark moves to the vendor's own clock when it told it, else to the newest change seen, but never past the
+    window's horizon and never back.
+
+    Without a change in the window the horizon itself is proven: the list was drained after it, and what the vendor
+    shows later than that is what the overlap is for. With changes and no vendor clock, the newest stamp seen is the
+    vendor's own time, so a difference between its clock and ours cannot carry the watermark past an unseen change.
+    """
+    opened_at = cursor.opened_at
+    if opened_at is None:
+        return cursor
+    if cursor.vendor_now is not None:
+        reached = cursor.vendor_now
+    elif cursor.high is not None:
+        reached = min(opened_at, cursor.high)
+    else:
+        reached = opened_at
+    watermark = reached if cursor.watermark is None else max(cursor.watermark, reached)
+    return Cursor(watermark=watermark)
+
+
+def expired(cursor: Cursor) -> Cursor:
+    """The vendor no longer knows our token: walk the same window again from its start."""
+    return replace(cursor, part=0, position=0, token=None, last_key=None, pages=0)
+
+
+def lag(cursor: Cursor, now: datetime) -> timedelta | None:
+    """How far the feed stands behind `now`; None before its first window has closed."""
+    return None if cursor.watermark is None else now - cursor.watermark
+
+
+def to_json(cursor: Cursor) -> dict[str, Any]:
+    """Only what differs from an empty cursor."""
+    empty = Cursor()
+    shown: dict[str, Any] = {}
+    for name in (item.name for item in fields(Cursor)):
+        value = getattr(cursor, name)
+        if value != getattr(empty, name):
+            shown[name] = value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+    return shown
+
+
+def from_json(value: Mapping[str, Any]) -> Cursor:
+    """Raises TypeError for a field that no version of the cursor had."""
+    return Cursor(
+        **{name: datetime.fromisoformat(field) if name in INSTANTS else field for name, field in value.items()}
+    )

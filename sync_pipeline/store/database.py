@@ -1,0 +1,113 @@
+"""The database as the rooms see it: transactions on a pool, and the URL in the forms its users want."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from sync_pipeline.kernel.errors import ConfigurationError, TransientError
+from sync_pipeline.store.embedded import Embedded, data_dir
+
+CONNECT_TIMEOUT_S = 10
+
+
+class Database:
+    """A pool of connections. Every statement runs in a transaction of its own or of the caller's."""
+
+    def __init__(self, url: str, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+        self.url = url
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str, *, min_size: int = 1, max_size: int = 4, application_name: str = "sync_pipeline"
+    ) -> AsyncIterator[Database]:
+        """Open a pool. Raises ConfigurationError when the database cannot be reached."""
+        await _probe(url)
+        pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            url,
+            min_size=min_size,
+            max_size=max_size,
+            open=False,
+            kwargs={"application_name": application_name, "options": "-c timezone=UTC"},
+            timeout=60,
+        )
+        await pool.open()
+        try:
+            yield cls(url, pool)
+        finally:
+            await pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises TransientError when the connection is lost or none is free.
+        """
+        try:
+            async with self._pool.connection() as conn:
+                yield conn
+        except PoolTimeout:
+            raise TransientError(
+                "no database connection became free in 60 s; the transaction was not begun and will be tried again"
+            ) from None
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise TransientError(
+                f"the database connection was lost ({type(error).__name__}); the transaction was rolled back and its "
+                "work will be done again"
+            ) from None
+
+
+async def _probe(url: str) -> None:
+    try:
+        conn = await AsyncConnection.connect(url, connect_timeout=CONNECT_TIMEOUT_S)
+    except psycopg.OperationalError as error:
+        raise unreachable(url, error) from None
+    await conn.close()
+
+
+def unreachable(url: str, error: Exception) -> ConfigurationError:
+    """A sentence that names the place and never the password."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or dict(parse_qsl(parts.query)).get("host", "the local socket")
+        place = f"{host}:{parts.port or 5432}/{parts.path.lstrip('/') or '(no database name)'}"
+    except ValueError:
+        place = "(the URL cannot be read)"
+    return ConfigurationError(
+        f"the database at {place} cannot be reached ({type(error).__name__}); check DATABASE_URL and that the server "
+        "runs, or unset DATABASE_URL to use the embedded server"
+    )
+
+
+def database_url(env: Mapping[str, str] = os.environ) -> str:
+    """DATABASE_URL, or the embedded server's URL (started if it does not run). Psycopg form."""
+    given = env.get("DATABASE_URL", "").strip()
+    if not given:
+        return Embedded(data_dir(env) / "postgres").ensure()
+    scheme, separator, rest = given.partition("://")
+    if not separator or not scheme.startswith("postgres"):
+        raise ConfigurationError("DATABASE_URL must look like postgresql://user:password@host:5432/database")
+    return f"postgresql://{rest}"
+
+
+def dagster_url(url: str) -> str:
+    """The same database for Dagster: psycopg2, schema `dagster`."""
+    parts = urlsplit(url)
+    options = [*parse_qsl(parts.query), ("options", "-csearch_path=dagster")]
+    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, urlencode(options, quote_via=quote), ""))
+
+
+def dagster_environment(url: str) -> dict[str, str]:
+    """What `dagster.yaml` reads. Creates Dagster's schema if it is not there."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("create schema if not exists dagster")
+    return {"SYNC_DAGSTER_POSTGRES_URL": dagster_url(url)}

@@ -1,0 +1,70 @@
+"""Migrations: numbered SQL files, each applied once, in order, by one process at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import LiteralString, cast
+
+import psycopg
+
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.store.database import unreachable
+
+LOCK = 0x53594E43
+"""Advisory lock key of the migrator."""
+
+CREATE = """
+create schema if not exists sync_schema;
+create table if not exists sync_schema.migration (
+  name text primary key, sha256 text not null, applied_at timestamptz not null default clock_timestamp())
+"""
+
+
+def migrate(url: str) -> list[str]:
+    """Apply what is not applied yet; returns the names applied.
+
+    Raises ConfigurationError when the database is unreachable, newer than this code, or was made by other files.
+    """
+    try:
+        conn = psycopg.connect(url, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise unreachable(url, error) from None
+    with conn:
+        conn.execute("select pg_advisory_lock(%s)", (LOCK,))
+        try:
+            conn.execute(CREATE)
+            return _apply(conn)
+        finally:
+            conn.execute("select pg_advisory_unlock(%s)", (LOCK,))
+
+
+def _apply(conn: psycopg.Connection[tuple[object, ...]]) -> list[str]:
+    done = {str(name): str(digest) for name, digest in conn.execute("select name, sha256 from sync_schema.migration")}
+    ours = _files()
+    strange = sorted(done.keys() - ours.keys())
+    if strange:
+        raise ConfigurationError(
+            f"the database has migration {strange[-1]}, which this version of sync-pipeline does not know; "
+            "install the version that made it, or a newer one"
+        )
+    applied: list[str] = []
+    for name in sorted(ours):
+        digest = hashlib.sha256(ours[name].encode()).hexdigest()
+        if name in done:
+            if done[name] != digest:
+                raise ConfigurationError(
+                    f"migration {name} was changed after this database applied it; restore the file, or start from an "
+                    "empty database"
+                )
+            continue
+        with conn.transaction():
+            conn.execute(cast(LiteralString, ours[name]))
+            conn.execute("insert into sync_schema.migration (name, sha256) values (%s, %s)", (name, digest))
+        applied.append(name)
+    return applied
+
+
+def _files() -> dict[str, str]:
+    folder = files("sync_pipeline.store").joinpath("migrations")
+    return {entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir() if entry.name.endswith(".sql")}
