@@ -14,17 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sync_pipeline.simulator.clock import SimClock
-from sync_pipeline.simulator.faults import Fault, FaultPlan
+from sync_pipeline.simulator.faults import KINDS, Fault, FaultPlan
 from sync_pipeline.simulator.limits import Limiter
 from sync_pipeline.simulator.stats import VendorStats
 from sync_pipeline.simulator.wire import BrokenResponse, Connections
 
-_ALWAYS = frozenset(
-    {
-        "http_429", "http_429_seconds", "http_429_date", "http_401", "http_500", "http_502", "http_503", "http_503_seconds", "http_504",
-        "html", "empty_body", "reset", "reset_mid_body", "truncated", "slow",
-    }
-)  # fmt: skip
+_ANYWHERE = frozenset(KINDS) - {"duplicates", "expansion_failed", "bad_continuation"}
 _HTML = "<html><head><title>503 Service Unavailable</title></head><body><h1>We will be back soon</h1></body></html>"
 
 
@@ -100,7 +95,7 @@ class Gate:
         if window >= 0:
             self.stats.limit_breaches += 1
             return self.dialect.limited(window, wait)
-        kinds = _ALWAYS | self.dialect.special_kinds(call.request)
+        kinds = _ANYWHERE | self.dialect.special_kinds(call.request)
         fault = self._faults.draw(self.dialect.vendor, call.endpoint, applicable=kinds)
         if fault is None:
             return handler(call)

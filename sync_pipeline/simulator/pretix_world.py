@@ -161,7 +161,7 @@ class PretixWorld:
             raise KeyError("no such action")
         done: list[Change] = []
         touched: set[str] = set()
-        for _ in range(changes * 20):
+        for _ in range(changes * 20 + 200):
             if len(done) >= changes:
                 break
             action = self._rng.choices(list(weights), weights=list(weights.values()))[0]
