@@ -27,7 +27,7 @@ from sync_pipeline.store.database import Database, database_url
 from sync_pipeline.store.embedded import data_dir
 from sync_pipeline.store.migrate import migrate
 from sync_pipeline.trust.secrets import EnvironmentSecrets, SecretProvider
-from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, with_environment
+from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, contract_of, with_environment
 
 DEFS = Path(__file__).parent / "defs"
 COMPONENT = "sync_pipeline.components.VendorConnection"
@@ -40,7 +40,7 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
     feeds = {
         feed.name: FeedSetup(
             contract=load_contract(
-                feed.contract, options=feed.contract_options, connection=config.name, vendor=config.vendor
+                contract_of(config, feed), options=feed.contract_options, connection=config.name, vendor=config.vendor
             ),
             handoff=feed.handoff,
             target_lag_s=feed.target_lag_s,
@@ -100,9 +100,7 @@ class Runtime:
     crash: CrashPlan
 
     def gateway(self, setup: Setup) -> Gateway:
-        return Gateway(
-            setup.connection, database=self.database, secrets=self.secrets, clock=self.clock, rng=self.rng
-        )
+        return Gateway(setup.connection, database=self.database, secrets=self.secrets, clock=self.clock, rng=self.rng)
 
     def session(
         self,

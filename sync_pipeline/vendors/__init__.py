@@ -1,0 +1,1 @@
+"""What each vendor speaks: auth, limits, endpoints, paging, errors. One module a vendor, no I/O of its own."""

@@ -1,0 +1,89 @@
+"""Judging answers: the rules that most HTTP APIs share, for vendor modules to refine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from sync_pipeline.kernel.errors import AuthenticationError, PermanentError, SyncError, TransientError
+from sync_pipeline.kernel.feed import RawRecord, Reply, Request
+from sync_pipeline.kernel.wire import NotThisShape, split_page
+
+
+def error_fields(reply: Reply) -> Mapping[str, Any]:
+    """The JSON object of an error answer; empty when it is something else (an HTML page, plain text)."""
+    try:
+        found = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def by_status(vendor: str, request: Request, reply: Reply) -> SyncError | None:
+    """The error a status stands for, by the common reading of HTTP; None for a good answer."""
+    status = reply.status
+    what = f"{vendor} {request.endpoint}: HTTP {status}"
+    if status < 300 or status == 304:
+        return None
+    if status == 429:
+        return TransientError(f"{what}, over the vendor's limit", throttled=True, status=status)
+    if status == 401:
+        return AuthenticationError(
+            f"{what}, the vendor does not accept the token; check that the variable named by `token_env` holds a valid "
+            "one, then run the session again"
+        )
+    if status == 403:
+        return AuthenticationError(
+            f"{what}, the token may not read this; give it the scopes or the permissions that README lists"
+        )
+    if status in (408, 409, 423, 425) or status >= 500:
+        return TransientError(f"{what}, the vendor failed; it is asked again", status=status)
+    if 300 <= status < 400:
+        return PermanentError(
+            f"{what}, the vendor redirects elsewhere, which is not followed; correct the connection's base_url",
+            status=status,
+        )
+    if status == 404:
+        return PermanentError(
+            f"{what}, there is no such thing; check the base_url, the organisation and the event names in YAML",
+            status=status,
+        )
+    return PermanentError(f"{what}, the vendor refuses the request as it is", status=status)
+
+
+def page(what: str, reply: Reply, path: tuple[str, ...]) -> tuple[dict[str, Any], list[RawRecord]]:
+    """Envelope and records of a good answer. Raises TransientError when the body is something else."""
+    try:
+        return split_page(reply.body, path)
+    except NotThisShape as problem:
+        raise TransientError(f"{what}: HTTP 200, but {problem}; it is asked again", status=200) from None
+
+
+def instant(value: Any) -> datetime | None:
+    """An aware instant from ISO 8601 text, or None when it is not one: the contract is what judges values."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return None
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return None
+
+
+def newest(records: list[RawRecord], field: str, not_after: datetime) -> datetime | None:
+    """The newest believable modification among records: stamps from the future would carry the watermark past
+    changes that are still to come."""
+    found = [
+        at
+        for record in records
+        if isinstance(record.value, dict) and (at := instant(record.value.get(field))) is not None and at <= not_after
+    ]
+    return max(found, default=None)

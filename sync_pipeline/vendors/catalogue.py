@@ -1,0 +1,158 @@
+"""From settings to a connection: which vendor module, which limits, which feeds; environment settings on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.kernel.feed import AuthSpec, Connection, Feed, QuotaWindow, VendorApi
+from sync_pipeline.vendors import eventbrite, pretix, rest
+from sync_pipeline.vendors.config import ConnectionConfig, FeedConfig, Limit
+
+__all__ = ["CONTRACTS", "ConnectionConfig", "FeedConfig", "build_connection", "contract_of", "with_environment"]
+
+CONTRACTS = {
+    ("eventbrite", "orders"): "sync_pipeline.contracts.eventbrite:OrderContract",
+    ("eventbrite", "attendees"): "sync_pipeline.contracts.eventbrite:AttendeeContract",
+    ("pretix", "orders"): "sync_pipeline.contracts.pretix:OrderContract",
+    ("pretix", "positions"): "sync_pipeline.contracts.pretix:PositionContract",
+}
+"""The contract of each feed that a vendor module knows."""
+
+
+def contract_of(config: ConnectionConfig, feed: FeedConfig) -> str:
+    return feed.contract or CONTRACTS[config.vendor, feed.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    api: VendorApi
+    auth: AuthSpec
+    feeds: Mapping[str, Feed]
+
+
+def build_connection(config: ConnectionConfig) -> Connection:
+    """Raises ConfigurationError for feeds that the vendor does not have and a token that is not named."""
+    windows = tuple(_window(config, limit) for limit in config.limits)
+    parts = VENDORS[config.vendor](config, windows)
+    if parts.auth.kind != "none" and not parts.auth.secret_env:
+        raise ConfigurationError(
+            f"connection {config.name}: token_env is missing; name the environment variable that holds the token"
+        )
+    return Connection(
+        name=config.name,
+        api=parts.api,
+        base_url=config.base_url,
+        auth=parts.auth,
+        windows=parts.api.windows,
+        feeds=parts.feeds,
+        max_in_flight=config.max_in_flight,
+        timeout_s=config.timeout_s,
+    )
+
+
+def _window(config: ConnectionConfig, limit: Limit) -> QuotaWindow:
+    burst = limit.burst or max(1, limit.limit // 4)
+    if burst > limit.limit:
+        raise ConfigurationError(f"connection {config.name}: limit {limit.name} has a burst above the limit itself")
+    return QuotaWindow(limit.name, limit.limit, limit.seconds, kind=limit.kind, burst=burst, source=limit.source)
+
+
+def _named(config: ConnectionConfig, known: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(feed.name for feed in config.feeds if feed.enabled)
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(
+                f"connection {config.name}: {config.vendor} has no feed {name}; it has: {', '.join(known)}"
+            )
+    return names
+
+
+def _eventbrite(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
+    feeds: dict[str, Feed] = {
+        name: eventbrite.EventbriteFeed(
+            name,
+            config.organization or "",
+            config.events,
+            page_size=config.page_size or eventbrite.PAGE_SIZE,
+            overlap=_overlap(config, eventbrite.OVERLAP),
+        )
+        for name in _named(config, ("orders", "attendees"))
+    }
+    api = eventbrite.EventbriteApi(windows=windows or eventbrite.WINDOWS)
+    return Parts(api, eventbrite.auth(config.token_env or ""), feeds)
+
+
+def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
+    names = _named(config, ("orders", "positions"))
+    if "orders" not in names:
+        raise ConfigurationError(f"connection {config.name}: positions come out of the pages of orders; enable both")
+    feed = pretix.PretixOrders(
+        config.organizer or "",
+        config.events,
+        page_size=config.page_size or pretix.PAGE_SIZE,
+        overlap=_overlap(config, pretix.OVERLAP),
+        yields=names,
+    )
+    return Parts(
+        pretix.PretixApi(windows=windows or pretix.WINDOWS), pretix.auth(config.token_env or ""), {"orders": feed}
+    )
+
+
+def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
+    feeds: dict[str, Feed] = {
+        feed.name: rest.RestFeed(feed.name, feed.rest)
+        for feed in config.feeds
+        if feed.enabled and feed.rest is not None
+    }
+    auth = AuthSpec(config.auth.kind, config.token_env, name=config.auth.name, prefix=config.auth.prefix)
+    return Parts(rest.RestApi(windows, config.rate_headers), auth, feeds)
+
+
+def _overlap(config: ConnectionConfig, default: timedelta) -> timedelta:
+    return default if config.overlap_s is None else timedelta(seconds=config.overlap_s)
+
+
+VENDORS: Mapping[str, Callable[[ConnectionConfig, tuple[QuotaWindow, ...]], Parts]] = {
+    "eventbrite": _eventbrite,
+    "pretix": _pretix,
+    "rest": _rest,
+}
+
+
+def with_environment(config: ConnectionConfig, env: Mapping[str, str]) -> ConnectionConfig:
+    """The settings with `SYNC_<CONNECTION>_…` on top: BASE_URL, TOKEN_ENV, ORGANIZATION, ORGANIZER, EVENTS (comma
+    separated) and LIMITS (`360/60,100000/86400`: requests per seconds). Raises ConfigurationError."""
+    prefix = f"SYNC_{config.name.upper()}_"
+    changes: dict[str, Any] = {}
+    for key in ("base_url", "token_env", "organization", "organizer"):
+        value = env.get(prefix + key.upper(), "").strip()
+        if value:
+            changes[key] = value
+    if events := env.get(prefix + "EVENTS", "").strip():
+        changes["events"] = tuple(name.strip() for name in events.split(",") if name.strip())
+    if limits := env.get(prefix + "LIMITS", "").strip():
+        changes["limits"] = _limits(prefix + "LIMITS", limits)
+    if not changes:
+        return config
+    return ConnectionConfig.parse({**config.model_dump(), **changes}, where=f"environment ({prefix}…)")
+
+
+def _limits(variable: str, text: str) -> list[dict[str, Any]]:
+    found = []
+    for number, part in enumerate(text.split(",")):
+        limit, slash, seconds = part.strip().partition("/")
+        try:
+            found.append(
+                {"name": f"window_{number}", "limit": int(limit), "seconds": float(seconds), "source": variable}
+            )
+        except ValueError:
+            slash = ""
+        if not slash:
+            raise ConfigurationError(
+                f"{variable} must look like 360/60 (requests/seconds), several separated by commas"
+            )
+    return found

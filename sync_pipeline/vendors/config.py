@@ -1,0 +1,127 @@
+"""Connections as operators write them: the attributes of one YAML document, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.vendors.rest import RateHeaders, RestFeedOptions, Strict
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+
+class Limit(Strict):
+    """One window of the vendor's limit."""
+
+    name: Name = "window"
+    limit: int = Field(ge=1, description="Most requests in the window.")
+    seconds: float = Field(gt=0, description="Length of the window.")
+    kind: Literal["sliding", "fixed", "daily"] = "sliding"
+    burst: int | None = Field(None, ge=1, description="Most requests at once; default a quarter of the limit.")
+    source: str = Field("operator", description="Where the number comes from.")
+
+
+class Auth(Strict):
+    """How the token becomes part of a request (the `rest` vendor; the others know theirs)."""
+
+    kind: Literal["bearer", "header", "basic", "query", "none"] = "bearer"
+    name: str = Field("Authorization", description="Header or query parameter.")
+    prefix: str = ""
+
+
+class FeedConfig(Strict):
+    """One feed of a connection. Times in seconds."""
+
+    name: Name
+    enabled: bool = True
+    contract: str | None = Field(
+        None, description="Contract by import path, `package.module:Class`; default the vendor's."
+    )
+    contract_options: Mapping[str, Any] = Field(default_factory=dict)
+    handoff: bool = Field(False, description="Hand applied changes on through the outbox.")
+    target_lag_s: float = Field(60, gt=0, description="Freshness wanted: vendor change to canonical row.")
+    floor_s: float = Field(5, ge=0.01, description="Shortest time between two polls.")
+    ceiling_s: float = Field(900, gt=0, description="Longest time between two polls.")
+    rest: RestFeedOptions | None = Field(None, description="Only for the `rest` vendor: path, paging, change filter.")
+
+
+class ConnectionConfig(Strict):
+    """One account at a vendor. Secrets are named, never written here."""
+
+    name: Name = Field(description="Name of the connection: first part of its asset keys.")
+    vendor: Literal["eventbrite", "pretix", "rest"]
+    base_url: str = Field(description="Where the API is, without a trailing slash.")
+    token_env: str | None = Field(None, description="Name of the environment variable that holds the token.")
+    organization: str | None = Field(None, description="Eventbrite organization id.")
+    organizer: str | None = Field(None, description="pretix organizer slug.")
+    events: tuple[str, ...] = Field((), description="Only these events, one after the other; default all.")
+    limits: tuple[Limit, ...] = Field(
+        (), description="The vendor's limit for this account; default the documented one."
+    )
+    auth: Auth = Auth()
+    rate_headers: RateHeaders | None = Field(None, description="Headers that tell the quota (the `rest` vendor).")
+    page_size: int | None = Field(None, ge=1, le=1000)
+    overlap_s: float | None = Field(None, ge=0, description="Seconds asked for again before the watermark.")
+    max_in_flight: int = Field(4, ge=1, le=10)
+    timeout_s: float = Field(30, gt=0)
+    feeds: tuple[FeedConfig, ...] = Field(min_length=1)
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http or https URL")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must hold no credentials, query or fragment")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _vendor_needs(self) -> ConnectionConfig:
+        if self.vendor == "rest" and not self.limits:
+            raise ValueError("limits: a budget is mandatory; write the vendor's limit, or the one you allow yourself")
+        if self.vendor == "rest" and any(feed.rest is None or feed.contract is None for feed in self.feeds):
+            raise ValueError("feeds: each feed of the rest vendor needs `rest` and `contract`")
+        if self.vendor == "eventbrite" and not (self.organization or self.events):
+            raise ValueError("organization: Eventbrite needs one (or a list of events)")
+        if self.vendor == "pretix" and not self.organizer:
+            raise ValueError("organizer: pretix needs one")
+        names = [feed.name for feed in self.feeds]
+        if len(set(names)) != len(names):
+            raise ValueError("feeds: a name stands twice")
+        return self
+
+    @classmethod
+    def parse(cls, attributes: Mapping[str, Any], *, where: str) -> ConnectionConfig:
+        """Raises ConfigurationError with one sentence for the first thing wrong."""
+        try:
+            return cls.model_validate(attributes)
+        except ValidationError as error:
+            raise ConfigurationError(_sentence(error, attributes, where)) from None
+
+
+def _sentence(error: ValidationError, attributes: Mapping[str, Any], where: str) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    connection = attributes.get("name") or "(without a name)"
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(sorted(_model_at(first["loc"][:-1]).model_fields))
+        return f"{where}: connection {connection} has the unknown key `{path}`; known keys there are: {allowed}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: connection {connection}: {path + ': ' if path else ''}{message}; correct the YAML and reload"
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[Strict]:
+    """The model whose keys stand at a place in the document."""
+    if "paging" in location:
+        return type(RestFeedOptions.model_fields["paging"].default)
+    if "rest" in location:
+        return RestFeedOptions
+    for name, model in (("feeds", FeedConfig), ("limits", Limit), ("auth", Auth), ("rate_headers", RateHeaders)):
+        if name in location:
+            return model
+    return ConnectionConfig

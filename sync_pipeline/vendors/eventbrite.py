@@ -1,0 +1,119 @@
+"""Eventbrite API v3: orders and attendees.
+
+Sources: Eventbrite's API reference (authentication, errors, paging, eventual consistency, rate limits).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sync_pipeline.kernel.errors import AuthenticationError, CursorExpired, SyncError, TransientError
+from sync_pipeline.kernel.feed import (
+    AuthSpec,
+    Cursor,
+    NextPage,
+    PageRead,
+    QuotaFeedback,
+    QuotaWindow,
+    Reply,
+    Request,
+)
+from sync_pipeline.vendors.answers import by_status, error_fields, newest, page
+
+BASE_URL = "https://www.eventbriteapi.com/v3"
+WINDOWS = (
+    QuotaWindow("hour", 2000, 3600, burst=600, source="Eventbrite API reference: 2,000 calls per hour per token"),
+    QuotaWindow("day", 48_000, 86_400, burst=6000, source="secondary sources only: 48,000 calls per day"),
+)
+OVERLAP = timedelta(minutes=5, seconds=30)
+"""Changes are usually seen in 1 to 15 s, and after at most 5 minutes (API reference, eventual consistency)."""
+
+PAGE_SIZE = 50
+"""The largest page the API gives."""
+
+AUTHENTICATION = {"INVALID_AUTH", "NO_AUTH", "INVALID_AUTH_HEADER"}
+TRANSIENT = {"EXPANSION_FAILED", "INTERNAL_ERROR", "HIT_RATE_LIMIT"}
+
+
+def auth(secret_env: str) -> AuthSpec:
+    return AuthSpec("bearer", secret_env)
+
+
+@dataclass(frozen=True, slots=True)
+class EventbriteApi:
+    vendor: str = "eventbrite"
+    windows: tuple[QuotaWindow, ...] = WINDOWS
+
+    def classify(self, request: Request, reply: Reply) -> SyncError | None:
+        """Eventbrite is judged by the body's `error` before the status: the same error comes with several statuses."""
+        if reply.status < 300 or reply.status == 304:
+            return None
+        code = error_fields(reply).get("error")
+        what = f"eventbrite {request.endpoint}: HTTP {reply.status} {code}"
+        if code in AUTHENTICATION:
+            return AuthenticationError(
+                f"{what}, Eventbrite does not accept the token; put a valid private token into the variable that "
+                "`token_env` names"
+            )
+        if code == "NOT_AUTHORIZED":
+            return AuthenticationError(
+                f"{what}, the token's user may not read this; check the organization in YAML and the user's role"
+            )
+        if code == "BAD_CONTINUATION_TOKEN":
+            return CursorExpired(f"{what}, the continuation token is spent; the window is walked again")
+        if code in TRANSIENT and reply.status != 429:
+            return TransientError(f"{what}, Eventbrite failed; it is asked again", status=reply.status)
+        return by_status("eventbrite", request, reply)
+
+    def feedback(self, reply: Reply) -> tuple[QuotaFeedback, ...]:
+        """Eventbrite documents no limit headers."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventbriteFeed:
+    """`orders` or `attendees`, of a whole organization or of some events one after the other."""
+
+    name: str
+    organization: str
+    events: tuple[str, ...] = ()
+    page_size: int = PAGE_SIZE
+    overlap: timedelta = OVERLAP
+
+    @property
+    def yields(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def parts(self) -> int:
+        return max(1, len(self.events))
+
+    def request(self, cursor: Cursor) -> Request:
+        params = [("page_size", str(self.page_size))]
+        if self.name == "orders":
+            params += [("status", "both"), ("expand", "attendees")]
+        if cursor.since is not None:
+            params.append(("changed_since", f"{cursor.since:%Y-%m-%dT%H:%M:%SZ}"))
+        if cursor.token is not None:
+            params.append(("continuation", cursor.token))
+        if self.events:
+            path, endpoint = f"/events/{self.events[cursor.part]}/{self.name}/", f"/events/{{id}}/{self.name}/"
+        else:
+            path = f"/organizations/{self.organization}/{self.name}/"
+            endpoint = f"/organizations/{{id}}/{self.name}/"
+        return Request(endpoint, path, tuple(params))
+
+    def read(self, cursor: Cursor, reply: Reply) -> PageRead:
+        envelope, records = page(f"eventbrite {self.name}", reply, (self.name,))
+        paging = envelope.get("pagination")
+        if not isinstance(paging, dict):
+            raise TransientError(
+                f"eventbrite {self.name}: HTTP 200 without `pagination`; it is asked again", status=200
+            )
+        token = paging.get("continuation")
+        # A continuation is given on the last page too, so that only `has_more_items` and an empty page say the end.
+        more = bool(paging.get("has_more_items")) and bool(records) and isinstance(token, str)
+        # Our clock may be behind the vendor's; a day is far from a record's made-up year.
+        high = newest(records, "changed", reply.received_at + timedelta(days=1))
+        return PageRead({self.name: records}, NextPage(token=token) if more else None, high=high)
