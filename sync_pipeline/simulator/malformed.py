@@ -12,15 +12,20 @@ from sync_pipeline.simulator.entities import Doc, Entity
 
 _HUGE_FIELD = 5 * 1024 * 1024
 _DEPTH = 2000
-_MARK = "\ue000raw\ue000"  # a private-use text that no record holds, replaced by raw bytes after encoding
+MARK = "\ue000raw\ue000"  # a private-use text that no record holds, replaced by raw bytes after encoding
 
 
 def encode(doc: Any) -> bytes:
     return json.dumps(doc, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def splice(doc: Doc, raw: bytes) -> bytes:
+    """The document with these bytes in place of the value that is `MARK`."""
+    return encode(doc).replace(encode(MARK), raw)
+
+
 def _id_field(doc: Doc) -> str:
-    return "code" if "code" in doc else "id"
+    return next(name for name in ("code", "positionid", "id") if name in doc)
 
 
 def _changed_field(doc: Doc) -> str:
@@ -55,8 +60,8 @@ def _place_money(doc: Doc, value: Any) -> None:
 
 def _spliced(place: Callable[[Doc, Any], None], raw: bytes) -> Callable[[Doc], bytes]:
     def build(doc: Doc) -> bytes:
-        place(doc, _MARK)
-        return encode(doc).replace(encode(_MARK), raw)
+        place(doc, MARK)
+        return splice(doc, raw)
 
     return build
 

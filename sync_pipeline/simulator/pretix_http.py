@@ -16,7 +16,7 @@ from starlette.routing import Route
 from sync_pipeline.simulator.clock import SimClock, micro_z
 from sync_pipeline.simulator.entities import Doc, Entity, Seen, Version
 from sync_pipeline.simulator.gate import Call, Gate
-from sync_pipeline.simulator.malformed import break_record, encode
+from sync_pipeline.simulator.malformed import MARK, break_record, encode, splice
 from sync_pipeline.simulator.pretix_records import ORGANIZER
 from sync_pipeline.simulator.pretix_world import PretixWorld
 
@@ -222,14 +222,18 @@ class PretixApi:
     def _render(self, seen: Seen, *, canceled: bool, exclude: frozenset[str]) -> bytes:
         entity, version = seen
         variant = f"{canceled}/{','.join(sorted(exclude))}"
+        broken = entity.id in self._world.orders_with_broken_positions
         raw = version.raw.get(variant)
-        if raw is not None and entity.malformed is None:
+        if raw is not None and entity.malformed is None and not broken:
             return raw
         doc = {name: value for name, value in (version.doc or {}).items() if name not in exclude}
         if "positions" in doc and not canceled:
             doc["positions"] = [position for position in doc["positions"] if not position["canceled"]]
         if entity.malformed:
             return break_record(entity.malformed, doc)
+        if broken and "positions" in doc:
+            shown = [self._render_position((f"{entity.id}/{row['positionid']}", row)) for row in doc["positions"]]
+            return splice({**doc, "positions": MARK}, b"[" + b",".join(shown) + b"]")
         raw = version.raw[variant] = encode(doc)
         return raw
 

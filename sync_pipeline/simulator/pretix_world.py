@@ -69,6 +69,7 @@ class PretixWorld:
         self.items_modified = dict.fromkeys(self.items, start)
         self.offsets = {slug: offset for slug, _, _, offset in EVENTS}
         self.malformed_positions: dict[str, str] = {}
+        self.orders_with_broken_positions: frozenset[str] = frozenset()
         self._people = 0
         self._positions = 23_000
         self._fill(start)
@@ -150,6 +151,11 @@ class PretixWorld:
         while f"{slug}/{(code := order_code(self._rng))}" in self.orders.entities:
             pass
         return code
+
+    def break_positions(self, kinds: dict[str, str]) -> None:
+        """Show these positions broken, in their orders too: `{event}/{code}/{positionid}` to a kind of malformation."""
+        self.malformed_positions = kinds
+        self.orders_with_broken_positions = frozenset(key.rpartition("/")[0] for key in kinds)
 
     # -- what can happen -------------------------------------------------------------------------------------------
 

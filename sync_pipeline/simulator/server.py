@@ -79,8 +79,9 @@ def _server(host: str, port: int, options: SimulatorOptions) -> _Server:
 
 
 def serve(host: str, port: int, options: SimulatorOptions) -> None:
-    """Serve until interrupted."""
-    _server(host, port, options).run()
+    """Serve until interrupted (SIGINT or SIGTERM). Raises SystemExit when the port is taken."""
+    with contextlib.suppress(KeyboardInterrupt):
+        _server(host, port, options).run()
 
 
 @contextlib.contextmanager

@@ -169,8 +169,7 @@ class Simulation:
         if feed == "pretix/positions":
             keys = [row["id"] for row in truth.pretix_positions(self.pretix, self.clock.seconds())]
             chosen = [key for key in keys if choose(seed, feed, key, rate)]
-            self.pretix.malformed_positions = {key: kinds[i % len(kinds)] for i, key in enumerate(chosen)}
-            self.pretix.malformed_positions.update(records)
+            self.pretix.break_positions({**{key: kinds[i % len(kinds)] for i, key in enumerate(chosen)}, **records})
             return len(self.pretix.malformed_positions)
         world = {
             "eventbrite/orders": self.eventbrite.orders,

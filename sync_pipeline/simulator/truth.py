@@ -110,6 +110,7 @@ def pretix_orders(world: PretixWorld, now: float) -> Iterator[dict[str, Any]]:
                 order_id=entity.id,
                 tickets=[_sku(position) for position in doc["positions"]],
             ),
+            "malformed": _tainted(world, entity),
             "testmode": doc["testmode"],
         }
 
@@ -134,11 +135,15 @@ def pretix_positions(world: PretixWorld, now: float) -> Iterator[dict[str, Any]]
                 "id": key,
                 "canceled": position["canceled"],
                 "testmode": doc["testmode"],
-                # A position is delivered inside its order, and is lost with it.
-                "malformed": key in world.malformed_positions or entity.malformed is not None,
-                "malformed_kind": world.malformed_positions.get(key, entity.malformed),
+                "malformed": _tainted(world, entity),
+                "malformed_kind": entity.malformed or world.malformed_positions.get(key),
                 "parent_malformed": entity.malformed is not None,
             }
+
+
+def _tainted(world: PretixWorld, entity: Entity) -> bool:
+    """An order and its positions are delivered as one record: what is wrong with one may cost any of the others."""
+    return entity.malformed is not None or entity.id in world.orders_with_broken_positions
 
 
 def pending(feeds: list[Feed], now: float) -> int:

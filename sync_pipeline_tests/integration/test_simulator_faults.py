@@ -232,6 +232,25 @@ def _is_broken(kind: str, shown: bytes, good: dict[str, Any]) -> bool:
     return bool(changed) and len(changed) <= 3
 
 
+def test_a_broken_position_is_broken_in_its_order_too(world: Setting) -> None:
+    before = world.pretix.get(PRETIX_ORDERS).content
+    order = next(order for order in json.loads(before)["results"] if len(order["positions"]) > 1)
+    name = f"{order['event']}/{order['code']}"
+    raw = json.dumps(order["positions"][0], separators=(",", ":"), ensure_ascii=False).encode()
+    head, tail = before.split(raw)
+    position = f"{name}/{order['positions'][0]['positionid']}"
+    world.faults(malformed={"records": {"pretix/positions": {position: "truncated_unicode"}}})
+    after = world.pretix.get(PRETIX_ORDERS).content
+    assert after.startswith(head)
+    assert after.endswith(tail)
+    assert b'\xf0\x9f\x8e"' in after[len(head) : len(after) - len(tail)]
+    rows = world.rows("pretix/positions")
+    assert rows[position]["malformed_kind"] == "truncated_unicode"
+    together = {row["id"] for row in rows.values() if row["malformed"]}
+    assert together == {row["id"] for row in rows.values() if row["order_id"] == name}
+    assert [row["id"] for row in world.rows("pretix/orders").values() if row["malformed"]] == [name]
+
+
 def test_a_rate_of_malformed_records_deals_out_all_kinds() -> None:
     with setting(eventbrite_orders=1200, pretix_orders=200) as world:
         world.faults(rates={"malformed": 0.05})
@@ -240,6 +259,7 @@ def test_a_rate_of_malformed_records_deals_out_all_kinds() -> None:
         assert {row["malformed_kind"] for row in broken} == set(kinds_for("eventbrite/orders"))
         again = world.faults(rates={"malformed": 0.05})
         assert again["malformed"]["marked"]["eventbrite/orders"] == len(broken)
+        world.faults(clear=True)
         only = {"rate": 0.05, "kinds": ["record_null"], "feeds": ["pretix/orders"]}
         assert world.faults(malformed=only)["malformed"]["marked"] == {
             "pretix/orders": sum(row["malformed"] for row in world.rows("pretix/orders").values())
