@@ -37,11 +37,18 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[str, int, SimulatorOp
     return given.host, given.port, options
 
 
-def main() -> None:
+def main() -> int:
+    """Exit code 0 after an interruption, 1 when the port cannot be had."""
     host, port, options = parse()
     sys.stderr.write(f"simulator on http://{host}:{port} (control plane under /_sim/)\n")
-    serve(host, port, options)
+    sys.stderr.flush()
+    try:
+        serve(host, port, options)
+    except OSError as problem:
+        sys.stderr.write(f"cannot listen on {host}:{port}: {problem.strerror}; choose another with --port\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

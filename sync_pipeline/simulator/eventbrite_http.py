@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import json
 import re
 import zlib
@@ -22,6 +23,7 @@ from sync_pipeline.simulator.gate import Call, Gate
 from sync_pipeline.simulator.malformed import break_record
 
 PREFIX = "/eventbrite/v3"
+Place = tuple[int, str]  # where a record stands in its list
 _PAGE = 50
 _WORDS = {
     400: ("ARGUMENTS_ERROR", "There are errors with your arguments."),
@@ -198,9 +200,7 @@ class EventbriteApi:
         return self._static(call, "ticket_classes", self._world.ticket_classes[call.request.path_params["event"]])
 
     def _static(self, call: Call, name: str, docs: list[Doc]) -> Response:
-        rows = [((0, str(number)), encode(doc)) for number, doc in enumerate(docs)]
-        keys = [(index, row[0][1]) for index, row in enumerate(rows)]
-        return self._paged(call, name, keys, lambda index: rows[index][1])
+        return self._paged(call, name, len(docs), lambda index: (index, ""), lambda index: encode(docs[index]))
 
     def _orders(self, call: Call) -> Response:
         groups = {"both": None, "all": None, "all_not_deleted": None, **_ORDER_GROUPS}
@@ -227,35 +227,47 @@ class EventbriteApi:
         key = (call.request.url.path, _query_identity(call))
         seen = feed.snapshot(key, self._clock.seconds(), keep=keep, sort=lambda row: _place(row[0]))
         expand = _expansions(call)
-        keys = [_place(entity) for entity, _ in seen]
-        return self._paged(call, name, keys, lambda index: self._render(seen[index], name, expand))
+        return self._paged(
+            call,
+            name,
+            len(seen),
+            lambda index: _place(seen[index][0]),
+            lambda index: self._render(seen[index], name, expand),
+        )
 
-    def _paged(self, call: Call, name: str, keys: list[tuple[int, str]], render: Callable[[int], bytes]) -> Response:
+    def _paged(
+        self,
+        call: Call,
+        name: str,
+        total: int,
+        place: Callable[[int], Place],
+        render: Callable[[int], bytes],
+    ) -> Response:
         size = _page_size(call)
         number, start = 1, 0
         token = call.query("continuation")
         if token is not None:
             number, after = _read_continuation(token, call)
-            start = next((index for index, key in enumerate(keys) if key > after), len(keys)) if after else 0
+            start = bisect.bisect_right(range(total), after, key=place) if after else 0
         elif call.query("page") is not None:
             number = _positive(call.query("page"), "BAD_PAGE", "The page number you requested is invalid.")
             start = (number - 1) * size
-            if start >= len(keys) and number > 1:
+            if start >= total and number > 1:
                 raise BadRequest("BAD_PAGE", "The page number you requested does not exist.")
-        rows = [render(index) for index in range(start, min(start + size, len(keys)))]
+        rows = [render(index) for index in range(start, min(start + size, total))]
         if rows:
-            last: tuple[int, str] | None = keys[start + len(rows) - 1]
+            last: Place | None = place(start + len(rows) - 1)
         else:
             last = _read_continuation(token, call)[1] if token else None
         if call.duplicates and rows:
             rows = [*rows, *rows[: max(1, len(rows) // 5)]]
         pagination = {
-            "object_count": len(keys),
+            "object_count": total,
             "page_number": number,
             "page_size": size,
-            "page_count": max(1, -(-len(keys) // size)),
+            "page_count": max(1, -(-total // size)),
             "continuation": _continuation(number + 1, last, call),
-            "has_more_items": start + size < len(keys),
+            "has_more_items": start + size < total,
         }
         body = b'{"pagination":%s,"%s":[%s]}' % (encode(pagination), name.encode(), b",".join(rows))
         return _json(body)
@@ -287,7 +299,7 @@ def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-def _place(entity: Entity) -> tuple[int, str]:
+def _place(entity: Entity) -> Place:
     return zlib.crc32(entity.id.encode()), entity.id
 
 
@@ -353,12 +365,12 @@ def _query_identity(call: Call) -> str:
     return "&".join(sorted(f"{name}={value}" for name, value in call.request.query_params.items() if name not in free))
 
 
-def _continuation(number: int, last: tuple[int, str] | None, call: Call) -> str:
+def _continuation(number: int, last: Place | None, call: Call) -> str:
     payload = json.dumps([number, last, zlib.crc32((call.request.url.path + _query_identity(call)).encode())]).encode()
     return base64.urlsafe_b64encode(zlib.crc32(payload).to_bytes(4, "big") + payload).decode().rstrip("=")
 
 
-def _read_continuation(token: str, call: Call) -> tuple[int, tuple[int, str] | None]:
+def _read_continuation(token: str, call: Call) -> tuple[int, Place | None]:
     """Page number and last key seen; a token that was not made for this very request is refused."""
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))

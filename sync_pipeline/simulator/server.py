@@ -18,6 +18,7 @@ from sync_pipeline.simulator.options import SimulatorOptions
 from sync_pipeline.simulator.wire import Connections
 
 _START_TIMEOUT_S = 30.0
+_BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,10 @@ def _protocol(connections: Connections) -> type[asyncio.Protocol]:
     return Noted
 
 
-def _server(host: str, port: int, options: SimulatorOptions) -> _Server:
+def _server(options: SimulatorOptions) -> _Server:
     app = build_app(options)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=_protocol(app.state.simulation.connections),
         ws="none",
         loop="asyncio",
@@ -73,15 +72,14 @@ def _server(host: str, port: int, options: SimulatorOptions) -> _Server:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=1,
-        backlog=2048,
     )
     return _Server(config)
 
 
 def serve(host: str, port: int, options: SimulatorOptions) -> None:
-    """Serve until interrupted (SIGINT or SIGTERM). Raises SystemExit when the port is taken."""
-    with contextlib.suppress(KeyboardInterrupt):
-        _server(host, port, options).run()
+    """Serve until interrupted (SIGINT or SIGTERM). Raises OSError when the port is taken."""
+    with _listening(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
+        _server(options).run(sockets=[listener])
 
 
 @contextlib.contextmanager
@@ -90,20 +88,23 @@ def running(options: SimulatorOptions, port: int = 0) -> Iterator[Running]:
 
     Raises OSError when the port is taken, RuntimeError when the server does not come up.
     """
-    # With the protocol named, asyncio turns Nagle off; otherwise each answer waits 40 ms for an acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        listener.listen(2048)
-        server = _Threaded(_server("127.0.0.1", port, options), listener)
+    with _listening("127.0.0.1", port) as listener:
+        server = _Threaded(_server(options), listener)
         server.start()
         try:
             yield Running("127.0.0.1", listener.getsockname()[1])
         finally:
             server.stop()
-    finally:
-        listener.close()
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    # With the protocol named, asyncio turns Nagle off; otherwise each answer waits 40 ms for an acknowledgement.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        yield listener
 
 
 class _Server(uvicorn.Server):
