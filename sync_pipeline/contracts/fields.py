@@ -1,0 +1,411 @@
+"""Checks of single values: text, e-mail, instants, money. Each returns the canonical value or raises Refused."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+
+NOT_PROVIDED = "NOT_PROVIDED"
+"""Stands for text that the vendor did not give."""
+
+NO_CURRENCY = "XXX"
+"""ISO 4217: no currency."""
+
+UNDETERMINED = "und"
+"""BCP 47: language not known."""
+
+MAX_TEXT = 4096
+MAX_AMOUNT = Decimal(10) ** 10
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+ATEXT = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+PLAIN_EMAIL = re.compile(
+    rf"(?=.{{6,254}}\Z)(?=[^@]{{1,64}}@){ATEXT}(?:\.{ATEXT})*@"
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?!test\Z|local\Z|onion\Z|arpa\Z|alt\Z|invalid\Z|localhost\Z)[a-z]{2,63}\Z"
+)
+"""Addresses that need no closer look; everything else goes to email-validator."""
+
+
+class Refused(ValueError):
+    """A value that fails its check. `path` is relative to the field."""
+
+    def __init__(self, code: str, path: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.path = path
+
+
+def text(value: Any) -> str:
+    """Optional text: trimmed, NFC, without control characters; NOT_PROVIDED when absent or empty."""
+    if value is None:
+        return NOT_PROVIDED
+    if type(value) is not str:
+        raise Refused("WRONG_TYPE")
+    if len(value) > MAX_TEXT:
+        raise Refused("TOO_LARGE")
+    if not (value.isascii() and value.isprintable()):
+        value = _normalised(value)
+    return value.strip() or NOT_PROVIDED
+
+
+def required_text(value: Any) -> str:
+    """Text that must be there."""
+    if value is None:
+        raise Refused("MISSING_FIELD")
+    found = text(value)
+    if found is NOT_PROVIDED:
+        raise Refused("MISSING_FIELD")
+    return found
+
+
+def identifier(value: Any) -> str:
+    """A vendor's id: text, or an integer that fits 64 bits, as text of at most 200 characters."""
+    if type(value) is int:
+        if not -(2**63) <= value < 2**63:
+            raise Refused("INT_OUT_OF_RANGE")
+        return str(value)
+    if type(value) is float:
+        raise Refused("WRONG_TYPE")
+    found = required_text(value)
+    if len(found) > 200:
+        raise Refused("TOO_LARGE")
+    return found
+
+
+def _normalised(value: str) -> str:
+    normal = unicodedata.normalize("NFC", value)
+    for character in normal:
+        if character.isprintable():
+            continue
+        category = unicodedata.category(character)
+        if category == "Cs":
+            raise Refused("LONE_SURROGATE")
+        if category == "Cc" or _is_noncharacter(character):
+            raise Refused("CONTROL_CHARACTER")
+    return normal
+
+
+def _is_noncharacter(character: str) -> bool:
+    point = ord(character)
+    return point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
+
+
+def email(value: Any) -> str:
+    """An address, trimmed and lower-cased; NOT_PROVIDED when absent."""
+    if value is None:
+        return NOT_PROVIDED
+    if type(value) is not str:
+        raise Refused("WRONG_TYPE")
+    if len(value) > 1000:
+        raise Refused("TOO_LARGE")
+    address = value.strip().lower()
+    if not address:
+        return NOT_PROVIDED
+    if PLAIN_EMAIL.match(address) and "xn--" not in address and "--" not in address[2:4]:
+        return address
+    try:
+        return validate_email(address, check_deliverability=False).normalized.lower()
+    except EmailNotValidError:
+        raise Refused("INVALID_EMAIL") from None
+    except (ValueError, UnicodeError):
+        raise Refused("INVALID_EMAIL") from None
+
+
+def instant(value: Any) -> datetime:
+    """A required aware instant in UTC, from ISO 8601 text."""
+    if value is None or value == "":
+        raise Refused("MISSING_FIELD")
+    if type(value) is not str:
+        raise Refused("WRONG_TYPE")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise Refused("INVALID_TIMESTAMP") from None
+    if moment.tzinfo is None:
+        raise Refused("NAIVE_TIMESTAMP")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise Refused("TIMESTAMP_OUT_OF_RANGE") from None
+    if not EARLIEST <= moment <= LATEST:
+        raise Refused("TIMESTAMP_OUT_OF_RANGE")
+    return moment
+
+
+def epoch_instant(value: Any) -> datetime:
+    """A required instant from Unix seconds, or milliseconds where seconds would be beyond the year 5000."""
+    if value is None:
+        raise Refused("MISSING_FIELD")
+    if type(value) not in (int, float):
+        raise Refused("WRONG_TYPE")
+    try:
+        moment = datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Refused("INVALID_TIMESTAMP") from None
+    if not EARLIEST <= moment <= LATEST:
+        raise Refused("TIMESTAMP_OUT_OF_RANGE")
+    return moment
+
+
+def amount(value: Any) -> Decimal:
+    """A decimal string, or an integer, as an exact amount; 0 when absent. A float is refused: it was never exact."""
+    if value is None:
+        return Decimal(0)
+    if type(value) is int:
+        found = Decimal(value)
+    elif type(value) is str:
+        if len(value) > 40:
+            raise Refused("INVALID_MONEY")
+        try:
+            found = Decimal(value)
+        except InvalidOperation:
+            raise Refused("INVALID_MONEY") from None
+    else:
+        raise Refused("WRONG_TYPE")
+    return bounded(found)
+
+
+def bounded(found: Decimal) -> Decimal:
+    if not found.is_finite() or not 0 <= found <= MAX_AMOUNT:
+        raise Refused("INVALID_MONEY")
+    if found != round(found, 4):
+        raise Refused("INVALID_MONEY")
+    return found
+
+
+def minor_units(value: Any, currency_code: str) -> Decimal:
+    """An amount in the currency's smallest unit (cents; whole yen)."""
+    if type(value) is not int:
+        raise Refused("WRONG_TYPE")
+    return bounded(Decimal(value).scaleb(-EXPONENTS.get(currency_code, 2)))
+
+
+def currency(value: Any) -> str:
+    """An ISO 4217 code; XXX when absent."""
+    if value is None or value == "":
+        return NO_CURRENCY
+    if type(value) is not str:
+        raise Refused("WRONG_TYPE")
+    if value not in CURRENCIES:
+        raise Refused("UNKNOWN_CURRENCY")
+    return value
+
+
+def flag(value: Any) -> bool:
+    """True or false; false when absent."""
+    if value is None:
+        return False
+    if type(value) is not bool:
+        raise Refused("WRONG_TYPE")
+    return value
+
+
+def quantity(value: Any) -> int:
+    """A count from 0 to 100,000; 1 when absent."""
+    if value is None:
+        return 1
+    if type(value) is not int:
+        raise Refused("WRONG_TYPE")
+    if not 0 <= value <= 100_000:
+        raise Refused("OUT_OF_RANGE")
+    return value
+
+
+CURRENCIES = frozenset(
+    [
+        "AED",
+        "AFN",
+        "ALL",
+        "AMD",
+        "ANG",
+        "AOA",
+        "ARS",
+        "AUD",
+        "AWG",
+        "AZN",
+        "BAM",
+        "BBD",
+        "BDT",
+        "BGN",
+        "BHD",
+        "BIF",
+        "BMD",
+        "BND",
+        "BOB",
+        "BRL",
+        "BSD",
+        "BTN",
+        "BWP",
+        "BYN",
+        "BZD",
+        "CAD",
+        "CDF",
+        "CHF",
+        "CLF",
+        "CLP",
+        "CNY",
+        "COP",
+        "CRC",
+        "CUP",
+        "CVE",
+        "CZK",
+        "DJF",
+        "DKK",
+        "DOP",
+        "DZD",
+        "EGP",
+        "ERN",
+        "ETB",
+        "EUR",
+        "FJD",
+        "FKP",
+        "GBP",
+        "GEL",
+        "GHS",
+        "GIP",
+        "GMD",
+        "GNF",
+        "GTQ",
+        "GYD",
+        "HKD",
+        "HNL",
+        "HTG",
+        "HUF",
+        "IDR",
+        "ILS",
+        "INR",
+        "IQD",
+        "IRR",
+        "ISK",
+        "JMD",
+        "JOD",
+        "JPY",
+        "KES",
+        "KGS",
+        "KHR",
+        "KMF",
+        "KPW",
+        "KRW",
+        "KWD",
+        "KYD",
+        "KZT",
+        "LAK",
+        "LBP",
+        "LKR",
+        "LRD",
+        "LSL",
+        "LYD",
+        "MAD",
+        "MDL",
+        "MGA",
+        "MKD",
+        "MMK",
+        "MNT",
+        "MOP",
+        "MRU",
+        "MUR",
+        "MVR",
+        "MWK",
+        "MXN",
+        "MYR",
+        "MZN",
+        "NAD",
+        "NGN",
+        "NIO",
+        "NOK",
+        "NPR",
+        "NZD",
+        "OMR",
+        "PAB",
+        "PEN",
+        "PGK",
+        "PHP",
+        "PKR",
+        "PLN",
+        "PYG",
+        "QAR",
+        "RON",
+        "RSD",
+        "RUB",
+        "RWF",
+        "SAR",
+        "SBD",
+        "SCR",
+        "SDG",
+        "SEK",
+        "SGD",
+        "SHP",
+        "SLE",
+        "SOS",
+        "SRD",
+        "SSP",
+        "STN",
+        "SVC",
+        "SYP",
+        "SZL",
+        "THB",
+        "TJS",
+        "TMT",
+        "TND",
+        "TOP",
+        "TRY",
+        "TTD",
+        "TWD",
+        "TZS",
+        "UAH",
+        "UGX",
+        "USD",
+        "UYU",
+        "UZS",
+        "VED",
+        "VES",
+        "VND",
+        "VUV",
+        "WST",
+        "XAF",
+        "XCD",
+        "XCG",
+        "XOF",
+        "XPF",
+        "XXX",
+        "YER",
+        "ZAR",
+        "ZMW",
+        "ZWG",
+    ]
+)
+"""ISO 4217 alphabetic codes in use."""
+
+EXPONENTS = {
+    **dict.fromkeys(
+        [
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+            "XXX",
+        ],
+        0,
+    ),
+    **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
+    "CLF": 4,
+}
+"""Digits after the point, where they are not two (ISO 4217)."""

@@ -1,0 +1,56 @@
+"""Contracts by import path, with options from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from sync_pipeline.contracts.mapped import FIELDS, MappedContract, MappedOptions
+from sync_pipeline.contracts.tiers import tiers_at
+from sync_pipeline.kernel.canonical import Contract
+from sync_pipeline.kernel.errors import ConfigurationError
+
+COMMON = ("tiers", "hold_for_parent")
+
+
+def load_contract(path: str, *, options: Mapping[str, Any], connection: str, vendor: str) -> Contract:
+    """The contract at `package.module:Class`. Raises ConfigurationError with one sentence."""
+    module, colon, name = path.partition(":")
+    try:
+        made = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigurationError(
+            f"connection {connection}: contract {path!r} cannot be imported; write it as package.module:Class"
+        ) from None
+    tiers = tiers_at(options.get("tiers"))
+    if isinstance(made, type) and issubclass(made, MappedContract):
+        return cast(Contract, made(tiers=tiers, options=_mapped(options, connection)))
+    unknown = sorted(set(options) - set(COMMON))
+    if unknown:
+        raise ConfigurationError(
+            f"connection {connection}: contract_options has the unknown key {unknown[0]!r}; known keys are: "
+            f"{', '.join(COMMON)}"
+        )
+    return cast(Contract, made(tiers=tiers, hold_for_parent=bool(options.get("hold_for_parent", False))))
+
+
+def _mapped(options: Mapping[str, Any], connection: str) -> MappedOptions:
+    try:
+        found = MappedOptions.model_validate({name: value for name, value in options.items() if name != "tiers"})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"connection {connection}: contract_options.{where}: {first['msg']}") from None
+    unknown = sorted(set(found.fields) - FIELDS)
+    if unknown:
+        raise ConfigurationError(
+            f"connection {connection}: contract_options.fields has {unknown[0]!r}, which no registration has; known are: "
+            f"{', '.join(sorted(FIELDS))}"
+        )
+    for needed in ("vendor_id", "modified_at", "created_at", "event_id"):
+        if needed not in found.fields and needed not in found.constants:
+            raise ConfigurationError(f"connection {connection}: contract_options.fields needs {needed!r}")
+    return found

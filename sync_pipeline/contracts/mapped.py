@@ -1,0 +1,99 @@
+"""Registrations of the generic `rest` vendor: every mapping is in YAML."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from sync_pipeline.contracts import fields
+from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, at
+from sync_pipeline.contracts.tiers import Tier, TierMap
+
+FIELDS = frozenset(Registration.model_fields) - {"tier", "payment_status"}
+
+
+class MappedOptions(BaseModel):
+    """How a flat or nested JSON record becomes a registration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fields: Mapping[str, str] = Field(description="Canonical field to dotted path in the record.")
+    constants: Mapping[str, str | int | bool] = Field(
+        default_factory=dict, description="Canonical fields that are fixed."
+    )
+    status: str = Field(description="Dotted path of the payment status.")
+    statuses: Mapping[str, PaymentStatus] = Field(description="The vendor's words to ours; any other is quarantined.")
+    timestamps: Literal["iso", "epoch"] = "iso"
+    known: tuple[str, ...] | None = Field(
+        None, description="Further fields that are no drift; default: drift is not reported."
+    )
+
+
+class MappedContract(RegistrationContract):
+    """A registration by the mapping in the feed's `contract_options`."""
+
+    def __init__(self, *, tiers: TierMap, options: MappedOptions) -> None:
+        self._tiers = tiers
+        self._status = options.status
+        self._statuses = dict(options.statuses)
+        self._direct = [(name, path) for name, path in options.fields.items() if "." not in path]
+        self._nested = [(name, path.split(".")) for name, path in options.fields.items() if "." in path]
+        self._constants = {"kind": "attendee", **options.constants}
+        self._epoch = options.timestamps == "epoch"
+        self._used = {path for _, path in self._direct} | {options.status}
+        digest = hashlib.sha256(orjson.dumps(options.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
+        id_path = options.fields["vendor_id"]
+        known = None if options.known is None else frozenset(options.known) | {part[0] for _, part in self._nested}
+        super().__init__(
+            version=f"mapped-1+{digest}+tiers-{tiers.version}",
+            mapping=self.map_record,
+            identify=lambda record: reach(record, id_path.split(".")),
+            paths={**options.fields, "payment_status": options.status},
+            known=known,
+        )
+
+    def map_record(self, record: Mapping[str, Any]) -> Mapped:
+        values: dict[str, Any] = {**self._constants}
+        for name, path in self._direct:
+            values[name] = record.get(path)
+        for name, parts in self._nested:
+            values[name] = reach(record, parts)
+        status: Any = record.get(self._status) if "." not in self._status else reach(record, self._status.split("."))
+        found = self._statuses.get(status) if type(status) is str else None
+        if found is None:
+            if status is not None and type(status) is not str:
+                raise Refused("WRONG_TYPE", self._status)
+            raise Refused("MISSING_FIELD" if status is None else "UNKNOWN_STATUS", self._status)
+        values["payment_status"] = found
+        values.setdefault("vendor_status", status)
+        if "order_id" not in values:
+            values["order_id"] = values["vendor_id"]
+        if values["kind"] == "order":
+            values["tier"] = Tier.NOT_A_TICKET
+        else:
+            sku = values.get("ticket_sku")
+            title = values.get("ticket_name")
+            values["tier"] = self._tiers.tier(
+                str(values.get("event_id")), str(sku), title if type(title) is str else str(sku)
+            )
+        if self._epoch:
+            for name in ("created_at", "modified_at"):
+                moment: datetime = at(name, fields.epoch_instant, values.get(name))
+                values[name] = moment.isoformat()
+        used = self._used
+        return Mapped(values, {name: value for name, value in record.items() if name not in used})
+
+
+def reach(value: Any, parts: list[str]) -> Any:
+    """The value at a path of names, None when it is not there."""
+    for name in parts:
+        if type(value) is not dict:
+            return None
+        value = value.get(name)
+    return value

@@ -1,0 +1,264 @@
+"""pretix orders and positions as registrations. Field names: pretix documentation, resource `orders`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sync_pipeline.contracts import fields
+from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract, at, member, members
+from sync_pipeline.contracts.tiers import Tier, TierMap
+
+VERSION = "pretix-1"
+
+ORDER_STATUS: Mapping[str, PaymentStatus] = {"n": "PENDING", "p": "COMPLETED", "e": "FAILED", "r": "REFUNDED"}
+"""`r` is what servers before 2.4 say for refunded. `c` (cancelled) is decided by the money, below."""
+
+RECEIVED = frozenset({"confirmed", "refunded"})
+"""Payment states of money that came in: a full refund flips the payment to `refunded`."""
+
+ORDER_USED = frozenset(
+    {"code", "event", "status", "email", "phone", "locale", "datetime", "last_modified", "total", "testmode"}
+)
+ORDER_KNOWN = frozenset(
+    {
+        "secret",
+        "customer",
+        "sales_channel",
+        "expires",
+        "payment_date",
+        "payment_provider",
+        "fees",
+        "comment",
+        "custom_followup_at",
+        "checkin_attention",
+        "checkin_text",
+        "require_approval",
+        "valid_if_pending",
+        "invoice_address",
+        "positions",
+        "payments",
+        "refunds",
+        "downloads",
+        "url",
+        "api_meta",
+        "cancellation_date",
+        "plugin_data",
+        "tax_rounding_mode",
+        "checkin_count",
+        "user",
+        "datetime_modified",
+        "cancellation_requests",
+        "custom_rules",
+        "tax_rounding",
+    }
+)
+POSITION_USED = frozenset(
+    {"_order", "positionid", "attendee_name", "attendee_email", "item", "variation", "price", "canceled"}
+)
+POSITION_KNOWN = frozenset(
+    {
+        "canceled",
+        "id",
+        "order",
+        "attendee_name_parts",
+        "company",
+        "street",
+        "zipcode",
+        "city",
+        "country",
+        "state",
+        "voucher",
+        "voucher_budget_use",
+        "tax_rate",
+        "tax_value",
+        "tax_rule",
+        "tax_code",
+        "secret",
+        "addon_to",
+        "subevent",
+        "discount",
+        "pseudonymization_id",
+        "seat",
+        "checkins",
+        "print_logs",
+        "downloads",
+        "answers",
+        "valid_from",
+        "valid_until",
+        "blocked",
+        "pdf_data",
+        "plugin_data",
+        "media",
+        "used_membership",
+        "gift_card_recipients",
+        "attendee_email_hidden",
+    }
+)
+
+
+def order_payment_status(order: Mapping[str, Any], prefix: str = "") -> PaymentStatus:
+    """A cancelled order is REFUNDED when all the money that came in has gone back, else FAILED.
+
+    Raises Refused for a status that the table does not know.
+    """
+    status = order.get("status")
+    if status != "c":
+        found = ORDER_STATUS.get(status) if type(status) is str else None
+        if found is None:
+            raise Refused("MISSING_FIELD" if status is None else "UNKNOWN_STATUS", f"{prefix}status")
+        return found
+    received = _sum(order.get("payments"), f"{prefix}payments", RECEIVED)
+    returned = _sum(order.get("refunds"), f"{prefix}refunds", frozenset({"done"}))
+    return "REFUNDED" if received > 0 and returned >= received else "FAILED"
+
+
+def position_payment_status(order: Mapping[str, Any], *, canceled: bool) -> PaymentStatus:
+    """A position shares its order's fate, unless it alone was cancelled out of a living order."""
+    fate = order_payment_status(order, "_order.")
+    if not canceled or fate in ("REFUNDED", "FAILED"):
+        return fate
+    refunds = members(order.get("refunds"), "_order.refunds")
+    return "REFUNDED" if any(refund.get("state") == "done" for refund in refunds) else "FAILED"
+
+
+def _sum(items: Any, path: str, states: frozenset[str]) -> Decimal:
+    return sum(
+        (
+            at(f"{path}.amount", fields.amount, item.get("amount"))
+            for item in members(items, path)
+            if item.get("state") in states
+        ),
+        Decimal(0),
+    )
+
+
+def order_key(order: Mapping[str, Any], prefix: str = "") -> str:
+    """`event/code`: a code alone is unique only within its event."""
+    event = at(f"{prefix}event", fields.required_text, order.get("event"))
+    code = at(f"{prefix}code", fields.required_text, order.get("code"))
+    return f"{event}/{code}"
+
+
+def _name(value: Any, path: str) -> dict[str, Any]:
+    """pretix has one name field; it goes to `last_name` whole, since cutting names at a space is a guess."""
+    return {"last_name": at(path, fields.text, value)}
+
+
+class OrderContract(RegistrationContract):
+    """One order: its buyer, its sum, its payment status."""
+
+    def __init__(self, *, tiers: TierMap, hold_for_parent: bool = False) -> None:
+        del tiers, hold_for_parent
+        super().__init__(
+            version=VERSION,
+            mapping=self.map_order,
+            identify=order_key,
+            paths={
+                "created_at": "datetime",
+                "modified_at": "last_modified",
+                "amount": "total",
+                "test_mode": "testmode",
+            },
+            known=ORDER_KNOWN,
+        )
+
+    @staticmethod
+    def map_order(record: Mapping[str, Any]) -> Mapped:
+        key = order_key(record)
+        invoice = member(record.get("invoice_address"), "invoice_address")
+        positions = members(record.get("positions"), "positions")
+        values = {
+            "vendor_id": key,
+            "kind": "order",
+            "order_id": key,
+            "event_id": record.get("event"),
+            "email": record.get("email"),
+            **_name(invoice.get("name"), "invoice_address.name"),
+            "phone": record.get("phone"),
+            "tier": Tier.NOT_A_TICKET,
+            "quantity": sum(1 for position in positions if position.get("canceled") is not True),
+            "amount": record.get("total"),
+            "payment_status": order_payment_status(record),
+            "vendor_status": record.get("status"),
+            "test_mode": record.get("testmode"),
+            "locale": record.get("locale") or fields.UNDETERMINED,
+            "created_at": record.get("datetime"),
+            "modified_at": record.get("last_modified"),
+        }
+        rest = {name: value for name, value in record.items() if name not in ORDER_USED}
+        rest.pop("positions", None)  # rows of their own
+        return Mapped(values, rest)
+
+
+class PositionContract(RegistrationContract):
+    """One position of an order: a ticket or an add-on, and who holds it."""
+
+    def __init__(self, *, tiers: TierMap, hold_for_parent: bool = False) -> None:
+        self._tiers = tiers
+        self._hold = hold_for_parent
+        super().__init__(
+            version=f"{VERSION}+tiers-{tiers.version}",
+            mapping=self.map_position,
+            identify=self.position_key,
+            paths={
+                "order_id": "_order.code",
+                "event_id": "_order.event",
+                "email": "attendee_email",
+                "created_at": "_order.datetime",
+                "modified_at": "_order.last_modified",
+                "amount": "price",
+                "test_mode": "_order.testmode",
+                "locale": "_order.locale",
+                "phone": "_order.phone",
+            },
+            known=POSITION_KNOWN,
+            parent_feed="orders" if hold_for_parent else None,
+        )
+
+    @staticmethod
+    def position_key(record: Mapping[str, Any]) -> str:
+        order = member(record.get("_order"), "_order")
+        return f"{order_key(order, '_order.')}/{at('positionid', fields.identifier, record.get('positionid'))}"
+
+    def map_position(self, record: Mapping[str, Any]) -> Mapped:
+        order = member(record.get("_order"), "_order")
+        parent = order_key(order, "_order.")
+        item = at("item", fields.identifier, record.get("item"))
+        variation = record.get("variation")
+        sku = item if variation is None else f"{item}/{at('variation', fields.identifier, variation)}"
+        canceled = at("canceled", fields.flag, record.get("canceled"))
+        event = str(order.get("event"))
+        values = {
+            "vendor_id": self.position_key(record),
+            "kind": "attendee",
+            "order_id": parent,
+            "event_id": order.get("event"),
+            "email": record.get("attendee_email") if record.get("attendee_email") is not None else order.get("email"),
+            **_name(record.get("attendee_name"), "attendee_name"),
+            "phone": order.get("phone"),
+            "ticket_sku": sku,
+            "tier": self._tier(event, item, sku, record),
+            "amount": record.get("price"),
+            "payment_status": position_payment_status(order, canceled=canceled),
+            "vendor_status": order.get("status"),
+            "checked_in": bool(members(record.get("checkins"), "checkins")),
+            "test_mode": order.get("testmode"),
+            "locale": order.get("locale") or fields.UNDETERMINED,
+            "created_at": order.get("datetime"),
+            "modified_at": order.get("last_modified"),
+        }
+        rest = {name: value for name, value in record.items() if name not in POSITION_USED}
+        rest["canceled"] = canceled
+        return Mapped(values, rest, parent if self._hold else None)
+
+    def _tier(self, event: str, item: str, sku: str, record: Mapping[str, Any]) -> Tier:
+        """Orders name items by number only, so tiers come from `skus`; an add-on is known by what it hangs on."""
+        tier = self._tiers.tier(event, sku, "")
+        if tier is Tier.UNKNOWN_TIER and sku != item:
+            tier = self._tiers.tier(event, item, "")
+        if tier is Tier.UNKNOWN_TIER and record.get("addon_to") is not None:
+            return Tier.ADD_ON
+        return tier

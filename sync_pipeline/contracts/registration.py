@@ -1,0 +1,224 @@
+"""The canonical registration: one row for an order, one for each ticket in it, whatever the vendor.
+
+Text that the vendor did not give is NOT_PROVIDED, a currency XXX, a language `und`, an amount 0: never NULL, so that a
+query need not know which vendor leaves what out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
+
+from sync_pipeline.contracts import fields
+from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.tiers import Tier
+from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection
+from sync_pipeline.kernel.feed import RawRecord
+from sync_pipeline.kernel.wire import raw_bytes
+
+PaymentStatus = Literal["PENDING", "COMPLETED", "REFUNDED", "FAILED"]
+FUTURE = timedelta(days=1)
+"""How far ahead of our clock a modification may be: a stamp from the future would win over every later change."""
+
+CODE_OF_PYDANTIC = {"missing": "MISSING_FIELD", "literal_error": "UNKNOWN_STATUS"}
+
+
+def checked(check: Callable[[Any], Any]) -> BeforeValidator:
+    """A field check as a pydantic validator; its code becomes the error's type, and no value its message."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return check(value)
+        except Refused as refused:
+            raise PydanticCustomError(refused.code, "refused") from None
+
+    return BeforeValidator(validate)
+
+
+Text = Annotated[str, checked(fields.text)]
+Identifier = Annotated[str, checked(fields.identifier)]
+
+
+class Registration(BaseModel):
+    """One registration in canonical form."""
+
+    model_config = ConfigDict(extra="forbid", revalidate_instances="never", hide_input_in_errors=True)
+
+    vendor_id: Identifier
+    kind: Literal["order", "attendee"]
+    order_id: Identifier
+    event_id: Identifier
+    email: Annotated[str, checked(fields.email)] = fields.NOT_PROVIDED
+    first_name: Text = fields.NOT_PROVIDED
+    last_name: Text = fields.NOT_PROVIDED
+    phone: Text = fields.NOT_PROVIDED
+    ticket_sku: Text = fields.NOT_PROVIDED
+    ticket_name: Text = fields.NOT_PROVIDED
+    tier: Tier = Tier.UNKNOWN_TIER
+    quantity: Annotated[int, checked(fields.quantity)] = 1
+    amount: Annotated[Decimal, checked(fields.amount)] = Decimal(0)
+    currency: Annotated[str, checked(fields.currency)] = fields.NO_CURRENCY
+    payment_status: PaymentStatus
+    vendor_status: Text = fields.NOT_PROVIDED
+    checked_in: Annotated[bool, checked(fields.flag)] = False
+    test_mode: Annotated[bool, checked(fields.flag)] = False
+    locale: Text = fields.UNDETERMINED
+    created_at: Annotated[datetime, checked(fields.instant)]
+    modified_at: Annotated[datetime, checked(fields.instant)]
+
+
+COLUMNS = (
+    Column("kind", "text", "`order`, or `attendee` for one ticket's holder"),
+    Column("order_id", "text", "Vendor id of the order this row is, or belongs to"),
+    Column("event_id", "text", "Vendor id of the event"),
+    Column("email", "text", "Address, trimmed and lower-cased", personal=True),
+    Column("first_name", "text", "Given name, NFC", personal=True),
+    Column("last_name", "text", "Family name, or the whole name where the vendor has but one", personal=True),
+    Column("phone", "text", "Telephone number as given", personal=True),
+    Column("ticket_sku", "text", "Vendor's key of the ticket kind"),
+    Column("ticket_name", "text", "Vendor's name of the ticket kind"),
+    Column("tier", "text", "Tier by the mapping in YAML; UNKNOWN_TIER when nothing maps it"),
+    Column("quantity", "integer", "Tickets"),
+    Column("amount", "numeric", "Gross amount, exact"),
+    Column("currency", "text", "ISO 4217; XXX when the vendor does not say"),
+    Column("payment_status", "text", "PENDING, COMPLETED, REFUNDED or FAILED"),
+    Column("vendor_status", "text", "The vendor's own word"),
+    Column("checked_in", "boolean", "Seen at the door"),
+    Column("test_mode", "boolean", "Made in the vendor's test mode"),
+    Column("locale", "text", "Language of the order, BCP 47"),
+    Column("created_at", "timestamptz", "When the vendor made it, UTC"),
+    Column("metadata", "jsonb", "Everything else the vendor sent", personal=True),
+)
+ROW = operator.attrgetter(*(column.name for column in COLUMNS[:-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A vendor's record as input for the model, and what is left of it.
+
+    `paths`: where each canonical field stands in the vendor's record, for messages.
+    """
+
+    values: Mapping[str, Any]
+    rest: Mapping[str, Any]
+    parent: str | None = None
+
+
+class RegistrationContract:
+    """Checks a vendor's record by its mapping, then by the model."""
+
+    table = "registrations.registration"
+    columns: Sequence[Column] = COLUMNS
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        mapping: Callable[[Mapping[str, Any]], Mapped],
+        identify: Callable[[Mapping[str, Any]], str | None],
+        paths: Mapping[str, str],
+        known: frozenset[str] | None,
+        parent_feed: str | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.version = version
+        self.parent_feed = parent_feed
+        self._map = mapping
+        self._identify = identify
+        self._paths = paths
+        self._known = known
+        self._now = now
+        self._drift: set[str] = set()
+
+    def check(self, record: RawRecord) -> Canonical | Rejection:
+        value = record.value
+        if record.fault is not None:
+            return Rejection(None, (Problem(record.fault, ""),), raw_bytes(record))
+        if type(value) is not dict:
+            return Rejection(None, (Problem("NOT_AN_OBJECT", ""),), raw_bytes(record))
+        try:
+            mapped = self._map(value)
+            model = Registration.__pydantic_validator__.validate_python(mapped.values)
+            metadata = self._metadata(mapped.rest)
+            if model.modified_at > self._now() + FUTURE:
+                raise Refused("TIMESTAMP_OUT_OF_RANGE", self._paths.get("modified_at", "modified_at"))
+        except Refused as refused:
+            return self._rejected(record, (Problem(refused.code, refused.path),))
+        except ValidationError as error:
+            return self._rejected(record, self._problems(error))
+        if self._known is not None and not mapped.rest.keys() <= self._known:
+            self._drift |= mapped.rest.keys() - self._known
+        row = (*ROW(model), metadata)
+        # Built without separators that text could hold: canonical text has no control characters.
+        digest = hashlib.blake2b("\x1f".join(map(str, row)).encode(), digest_size=16).digest()
+        return Canonical(model.vendor_id, model.modified_at, digest, row, mapped.parent)
+
+    def drift(self) -> frozenset[str]:
+        return frozenset(name for name in self._drift if len(name) <= 100 and name.isprintable())
+
+    @staticmethod
+    def _metadata(rest: Mapping[str, Any]) -> str:
+        try:
+            dumped = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+        except TypeError:
+            raise Refused("INT_OUT_OF_RANGE", "metadata") from None
+        if len(dumped) > 1_000_000:
+            raise Refused("TOO_LARGE", "metadata")
+        if b"\\u00" in dumped:
+            raise Refused("CONTROL_CHARACTER", "metadata")
+        return dumped.decode()
+
+    def _rejected(self, record: RawRecord, problems: tuple[Problem, ...]) -> Rejection:
+        return Rejection(self._safe_id(record.value), problems, raw_bytes(record))
+
+    def _safe_id(self, value: Mapping[str, Any]) -> str | None:
+        """The record's id where it is sound, so that a corrected version finds its quarantine row."""
+        try:
+            found = self._identify(value)
+            return None if found is None else fields.identifier(found)
+        except Refused:
+            return None
+
+    def _problems(self, error: ValidationError) -> tuple[Problem, ...]:
+        found = []
+        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+            field = str(detail["loc"][0]) if detail["loc"] else ""
+            kind = detail["type"]
+            code = kind if kind.isupper() else CODE_OF_PYDANTIC.get(kind, "WRONG_TYPE")
+            found.append(Problem(code, self._paths.get(field, field)))
+        return tuple(found)
+
+
+def member(value: Any, path: str) -> Mapping[str, Any]:
+    """A nested object, empty when absent. Raises Refused when it is something else."""
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise Refused("WRONG_TYPE", path)
+    return value
+
+
+def members(value: Any, path: str) -> list[Mapping[str, Any]]:
+    """A list of objects, empty when absent."""
+    if value is None:
+        return []
+    if type(value) is not list or not all(type(item) is dict for item in value):
+        raise Refused("WRONG_TYPE", path)
+    return value
+
+
+def at(path: str, check: Callable[..., Any], *values: Any) -> Any:
+    """Run a check whose refusal shall name the vendor's path."""
+    try:
+        return check(*values)
+    except Refused as refused:
+        raise Refused(refused.code, path) from None
