@@ -18,7 +18,7 @@ COMMON = ("tiers", "hold_for_parent")
 
 def load_contract(path: str, *, options: Mapping[str, Any], connection: str, vendor: str) -> Contract:
     """The contract at `package.module:Class`. Raises ConfigurationError with one sentence."""
-    module, colon, name = path.partition(":")
+    module, _, name = path.partition(":")
     try:
         made = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError):

@@ -1,0 +1,1 @@
+"""How a vendor is asked: under its quota, behind a breaker, retried with care, audited always."""

@@ -82,6 +82,7 @@ def to_json(cursor: Cursor) -> dict[str, Any]:
 
 def from_json(value: Mapping[str, Any]) -> Cursor:
     """Raises TypeError for a field that no version of the cursor had."""
-    return Cursor(
-        **{name: datetime.fromisoformat(field) if name in INSTANTS else field for name, field in value.items()}
-    )
+    read: dict[str, Any] = {
+        name: datetime.fromisoformat(field) if name in INSTANTS else field for name, field in value.items()
+    }
+    return Cursor(**read)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -59,7 +58,7 @@ def _apply(conn: psycopg.Connection[tuple[object, ...]]) -> list[str]:
                 )
             continue
         with conn.transaction():
-            conn.execute(cast(LiteralString, ours[name]))
+            conn.execute(ours[name])
             conn.execute("insert into sync_schema.migration (name, sha256) values (%s, %s)", (name, digest))
         applied.append(name)
     return applied

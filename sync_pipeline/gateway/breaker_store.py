@@ -1,0 +1,112 @@
+"""Breakers shared through Postgres; read at most once a second while closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from sync_pipeline.gateway.breaker import CREDENTIAL, PROBE_TTL_S, Breaker, Outcome, admit, decide
+from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S
+from sync_pipeline.kernel.clock import Clock
+from sync_pipeline.kernel.errors import AuthenticationError, Deferred
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
+
+SQL = queries(__package__)
+FRESH_S = 1.0
+POLL_S = 1.0
+
+
+class Breakers:
+    """The breakers of one connection, as one worker sees them."""
+
+    def __init__(
+        self, connection: str, owner: str, *, database: Database, clock: Clock, monotonic: Callable[[], float]
+    ) -> None:
+        self._connection = connection
+        self._owner = owner
+        self._db = database
+        self._clock = clock
+        self._monotonic = monotonic
+        self._known: dict[str, Breaker] = {}
+        self._read_at = -FRESH_S
+        self._failures: dict[str, int] = {}
+
+    async def admit(self, endpoint: str) -> None:
+        """Return when a request may go. Raises Deferred for a wait above 30 s, AuthenticationError while the vendor is
+        known to refuse the credential."""
+        for scope in (CREDENTIAL, endpoint):
+            await self._admit(scope)
+
+    async def _admit(self, scope: str) -> None:
+        while True:
+            breaker = await self._current(scope)
+            verdict = admit(breaker)
+            if verdict == "send":
+                return
+            if verdict == "probe":
+                if await self._win_probe(scope):
+                    return
+                await self._clock.sleep(POLL_S)
+                continue
+            if scope == CREDENTIAL:
+                raise AuthenticationError(
+                    f"{self._connection}: the vendor has refused this connection's credential; put a valid one into its "
+                    f"variable, it is tried again in {max(0.0, breaker.retry_in_s):.0f} s"
+                )
+            wait = breaker.retry_in_s if breaker.state == "open" else POLL_S
+            if wait > LONGEST_WAIT_S:
+                raise Deferred(
+                    self._clock.now() + timedelta(seconds=wait), f"{self._connection} {scope}: its breaker is open"
+                )
+            await self._clock.sleep(max(0.01, wait))
+
+    async def _current(self, scope: str) -> Breaker:
+        known = self._known.get(scope)
+        stale = self._monotonic() - self._read_at >= FRESH_S
+        if stale or (known is not None and known.state != "closed"):
+            async with self._db.transaction() as conn:
+                found = await conn.execute(SQL.breaker_read, {"connection": self._connection})
+                self._known = {
+                    row[0]: Breaker(row[0], row[1], row[2], row[3] or 0.0, row[4], row[5])
+                    for row in await found.fetchall()
+                }
+            self._read_at = self._monotonic()
+        return self._known.get(scope, Breaker(scope))
+
+    async def _win_probe(self, scope: str) -> bool:
+        async with self._db.transaction() as conn:
+            found = await conn.execute(
+                SQL.breaker_probe,
+                {"connection": self._connection, "scope": scope, "owner": self._owner, "ttl": PROBE_TTL_S},
+            )
+            return await found.fetchone() is not None
+
+    async def report(self, endpoint: str, outcome: Outcome, reason: str) -> None:
+        """Tell the breakers how a request ended. Costs nothing while all is well."""
+        scope = CREDENTIAL if outcome == "auth" else endpoint
+        if outcome == "good":
+            self._failures.pop(endpoint, None)
+            for name in (endpoint, CREDENTIAL):
+                await self._act(name, outcome, reason)
+            return
+        if outcome == "transient":
+            self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
+        await self._act(scope, outcome, reason)
+
+    async def _act(self, scope: str, outcome: Outcome, reason: str) -> None:
+        breaker = self._known.get(scope, Breaker(scope))
+        failures = self._failures.get(scope, 0)
+        action = decide(breaker, failures, outcome)
+        if action.kind == "none":
+            return
+        names = {"connection": self._connection, "scope": scope}
+        async with self._db.transaction() as conn:
+            if action.kind == "close":
+                await conn.execute(SQL.breaker_close, names)
+            else:
+                await conn.execute(
+                    SQL.breaker_open,
+                    {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason},
+                )
+        self._read_at = -FRESH_S

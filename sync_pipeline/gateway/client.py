@@ -1,0 +1,236 @@
+"""The gateway: every call to a vendor goes through `send`, in the same order of steps each time.
+
+breaker admits -> quota grants -> secret read -> sent -> answer judged -> audited -> quota and breaker told -> retried?
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+
+import httpx
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
+from tenacity.stop import stop_any
+
+from sync_pipeline.gateway.audit import Audit, Entry
+from sync_pipeline.gateway.breaker import Outcome
+from sync_pipeline.gateway.breaker_store import Breakers
+from sync_pipeline.gateway.feedback import retry_after
+from sync_pipeline.gateway.http import Http
+from sync_pipeline.gateway.quota_store import Quota
+from sync_pipeline.gateway.validators import Validators
+from sync_pipeline.kernel.clock import Clock
+from sync_pipeline.kernel.errors import AuthenticationError, SyncError, TransientError
+from sync_pipeline.kernel.feed import Connection, Reply, Request
+from sync_pipeline.store.database import Database
+from sync_pipeline.trust.secrets import Secret, SecretProvider
+
+ATTEMPTS = 6
+TOTAL_S = 180.0
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 15.0
+
+
+@dataclass(slots=True)
+class GatewayStats:
+    """What this gateway did. Seconds waited are for grants, not between retries."""
+
+    requests: int = 0
+    answers_429: int = 0
+    retries: int = 0
+    bytes: int = 0
+    waited_s: float = 0.0
+
+
+class Gateway:
+    """One connection's gateway, open for as long as the session."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        database: Database,
+        secrets: SecretProvider,
+        clock: Clock,
+        rng: random.Random,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._connection = connection
+        self._secrets = secrets
+        self._clock = clock
+        self._rng = rng
+        self._http = Http(connection, now=clock.now, transport=transport)
+        self._quota = Quota(
+            connection.name,
+            connection.windows,
+            database=database,
+            clock=clock,
+            monotonic=time.monotonic,
+            random=rng.random,
+        )
+        self._breakers = Breakers(
+            connection.name, uuid.uuid4().hex, database=database, clock=clock, monotonic=time.monotonic
+        )
+        self._audit = Audit(database)
+        self._validators = Validators(connection.name, database)
+        self._log = structlog.get_logger(__name__).bind(connection=connection.name)
+        self._stack = AsyncExitStack()
+        self.stats = GatewayStats()
+
+    async def __aenter__(self) -> Gateway:
+        await self._quota.open()
+        self._audit.open()
+        self._stack.push_async_callback(self._audit.close)
+        await self._stack.enter_async_context(self._http)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def send(self, request: Request, *, feed: str, correlation_id: str, lane: str = "P2") -> Reply:
+        """Send until there is a good answer, or an error that stands.
+
+        Raises Deferred (quota or breaker: wait longer than 30 s), AuthenticationError, PermanentError, or TransientError
+        when attempts or time ran out.
+        """
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: _may_retry(request, error)),
+            stop=stop_any(stop_after_attempt(ATTEMPTS), stop_after_delay(TOTAL_S)),
+            wait=self._pause,
+            sleep=self._clock.sleep,
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                number = attempt.retry_state.attempt_number
+                return await self._attempt(request, number, feed=feed, correlation_id=correlation_id, lane=lane)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _pause(self, state: RetryCallState) -> float:
+        """Full jitter. After a refusal the quota itself holds the next attempt until the vendor allows it."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
+            return 0.0
+        ceiling = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**state.attempt_number)
+        return self._rng.uniform(0, ceiling)
+
+    async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: str) -> Reply:
+        await self._breakers.admit(request.endpoint)
+        waited = await self._quota.acquire(request.weight)
+        secret = self._secret()
+        extra = await self._validators.headers(request) if request.conditional else None
+        started = time.perf_counter()
+        at = self._clock.now()
+        self.stats.requests += 1
+        self.stats.retries += number > 1
+        self.stats.waited_s += waited
+        reply: Reply | None = None
+        try:
+            reply = await self._http.send(request, secret, extra_headers=extra, attempts=number)
+            error = self._judge(request, reply)
+        except SyncError as raised:
+            error = raised
+        latency = (time.perf_counter() - started) * 1000
+        self._record(
+            request, reply, error, at, number, waited, latency, feed=feed, correlation_id=correlation_id, lane=lane
+        )
+        await self._learn(request, reply, error)
+        if error is not None:
+            raise error
+        assert reply is not None
+        if request.conditional:
+            await self._validators.remember(request, reply)
+        return reply
+
+    def _secret(self) -> Secret | None:
+        spec = self._connection.auth
+        return None if spec.kind == "none" or not spec.secret_env else self._secrets.get(spec.secret_env)
+
+    def _judge(self, request: Request, reply: Reply) -> SyncError | None:
+        error = self._connection.api.classify(request, reply)
+        if isinstance(error, TransientError):
+            error.retry_after = retry_after(reply.headers, reply.received_at)
+            error.throttled = error.throttled or reply.status == 429
+        return error if isinstance(error, SyncError) else None
+
+    async def _learn(self, request: Request, reply: Reply | None, error: SyncError | None) -> None:
+        if reply is not None:
+            for feedback in self._connection.api.feedback(reply):
+                await self._quota.told(feedback, reply.received_at)
+        if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
+            self.stats.answers_429 += error.throttled
+            await self._quota.refused(error.retry_after)
+        elif error is None:
+            self._quota.accepted()
+        if not (isinstance(error, TransientError) and error.throttled):
+            # A refusal by the quota says that the vendor is well.
+            await self._breakers.report(request.endpoint, _outcome(error), type(error).__name__)
+
+    def _record(
+        self,
+        request: Request,
+        reply: Reply | None,
+        error: SyncError | None,
+        at: datetime,
+        number: int,
+        waited: float,
+        latency: float,
+        *,
+        feed: str,
+        correlation_id: str,
+        lane: str,
+    ) -> None:
+        size = None if reply is None else len(reply.body)
+        digest = None if reply is None else hashlib.sha256(reply.body).hexdigest()[:16]
+        self.stats.bytes += size or 0
+        self._audit.add(
+            Entry(
+                at=at,
+                correlation_id=correlation_id,
+                connection=self._connection.name,
+                feed=feed,
+                endpoint=request.endpoint,
+                method=request.method,
+                status=None if reply is None else reply.status,
+                error_class=None if error is None else type(error).__name__,
+                attempt=number,
+                waited_ms=round(waited * 1000, 3),
+                latency_ms=round(latency, 3),
+                bytes=size,
+                payload_hash=digest,
+                lane=lane,
+            )
+        )
+        if error is not None:
+            self._log.warning(
+                "call failed",
+                correlation_id=correlation_id,
+                feed=feed,
+                endpoint=request.endpoint,
+                status_code=None if reply is None else reply.status,
+                retry_count=number - 1,
+                reason=str(error),
+            )
+
+
+def _may_retry(request: Request, error: BaseException) -> bool:
+    if not isinstance(error, TransientError):
+        return False
+    return request.idempotent or error.unsent or error.throttled
+
+
+def _outcome(error: SyncError | None) -> Outcome:
+    if error is None:
+        return "good"
+    if isinstance(error, AuthenticationError):
+        return "auth"
+    return "transient" if isinstance(error, TransientError) else "permanent"
