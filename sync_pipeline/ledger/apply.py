@@ -131,7 +131,7 @@ class Ledger:
         if any(page.valid for page in pages):
             statements = Statements.of(target)
             await conn.execute(statements.create)
-            await self._stage(conn, statements, pages)
+            await copy_to_stage(conn, statements, pages)
             self._crash.reach(CrashPoint.LEDGER_STAGED)
             found = await conn.execute(statements.apply, statements.parameters)
             for page_id, outcome, number in await found.fetchall():
@@ -147,29 +147,6 @@ class Ledger:
                     "number; the page was not applied and stays landed"
                 )
         return counts
-
-    async def _stage(self, conn: AsyncConnection[Any], statements: Statements, pages: Sequence[CheckedPage]) -> None:
-        seq = 0
-        async with conn.cursor().copy(statements.copy) as copy:
-            # The formatter is asked directly: an await for each row costs more than formatting it.
-            write = copy.formatter.write_row
-            for page in pages:
-                page_id = page.page_id
-                for record in page.valid:
-                    seq += 1
-                    data = write(
-                        (
-                            seq,
-                            page_id,
-                            record.vendor_id,
-                            record.parent,
-                            record.modified_at,
-                            record.content_hash,
-                            *record.row,
-                        )
-                    )
-                    if data:
-                        await copy.write(data)
 
     async def _quarantine(self, conn: AsyncConnection[Any], target: Target, page: CheckedPage) -> None:
         if not page.rejected:
@@ -247,6 +224,31 @@ class Ledger:
             )
 
 
+async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, pages: Sequence[CheckedPage]) -> None:
+    """COPY the valid records of `pages` into the stage table."""
+    seq = 0
+    async with conn.cursor().copy(statements.copy) as copy:
+        # The formatter is asked directly: an await for each row costs more than formatting it.
+        write = copy.formatter.write_row
+        for page in pages:
+            page_id = page.page_id
+            for record in page.valid:
+                seq += 1
+                data = write(
+                    (
+                        seq,
+                        page_id,
+                        record.vendor_id,
+                        record.parent,
+                        record.modified_at,
+                        record.content_hash,
+                        *record.row,
+                    )
+                )
+                if data:
+                    await copy.write(data)
+
+
 def _sql(text: str) -> sql.SQL:
     """A statement of this room, or a column type of a contract: text of ours, never of a vendor."""
     return sql.SQL(text)
@@ -272,6 +274,9 @@ class Statements:
     apply: sql.Composed
     cured: sql.Composed
     release: sql.Composed
+    compare: sql.Composed
+    distrust: sql.Composed
+    unseen: sql.Composed
     parameters: dict[str, Any]
 
     @classmethod
@@ -283,6 +288,7 @@ class Statements:
             "target": sql.Identifier(schema, table),
             "stage": sql.Identifier(f"stage_{schema}_{table}"),
             "columns": sql.SQL(", ").join(names),
+            "target_columns": sql.SQL(", ").join([sql.SQL("t.{}").format(name) for name in names]),
             "stage_columns": sql.SQL(", ").join([sql.SQL("s.{}").format(name) for name in names]),
             "assignments": sql.SQL(", ").join([sql.SQL("{0} = excluded.{0}").format(name) for name in names]),
             "definitions": sql.SQL(", ").join(
@@ -302,6 +308,9 @@ class Statements:
             apply=compose(SQL.apply_stage),
             cured=compose(SQL.quarantine_cured),
             release=compose(SQL.release_held),
+            compare=compose(SQL.compare_stage),
+            distrust=compose(SQL.distrust),
+            unseen=compose(SQL.unseen),
             parameters={
                 "connection": target.feed.connection,
                 "feed": target.feed.feed,

@@ -166,3 +166,37 @@ where key = any(%(keys)s) and status = 'open' returning key
 -- name: quarantine_again
 update sync.quarantine set attempts = attempts + 1, codes = %(codes)s, problems = %(problems)s,
   contract_version = %(contract_version)s where key = %(key)s
+
+-- name: compare_stage
+with newest as (
+  select distinct on (vendor_id) * from {stage} order by vendor_id, modified_at desc, page_id desc, seq desc
+)
+select s.vendor_id, s.page_id, s.modified_at,
+       case when t.vendor_id is null then 'missing_in_store'
+            when s.modified_at > t.modified_at then 'stale_in_store'
+            else 'altered_in_store' end as cause
+from newest s
+left join {target} t on t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = s.vendor_id
+where (t.vendor_id is null and not exists (
+         select 1 from sync.held h
+         where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = s.vendor_id))
+   or s.modified_at > t.modified_at
+   or (s.modified_at = t.modified_at and ({stage_columns}) is distinct from ({target_columns}))
+
+-- name: distrust
+update {target} set content_hash = '' where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
+
+-- name: unseen
+select vendor_id, modified_at from {target}
+where connection = %(connection)s and feed = %(feed)s and modified_at >= %(start)s and modified_at < %(end)s
+  and not vendor_id = any(%(seen)s)
+
+-- name: insert_delta
+insert into sync.delta (connection, feed, partition_day, vendor_id, cause, action, repaired_at, verified)
+values (%(connection)s, %(feed)s, %(day)s, %(vendor_id)s, %(cause)s, %(action)s,
+        case when %(verified)s then clock_timestamp() end, %(verified)s)
+
+-- name: settle_deltas
+update sync.delta set verified = true, repaired_at = coalesce(repaired_at, clock_timestamp())
+where connection = %(connection)s and feed = %(feed)s and not verified and partition_day >= %(start)s
+  and partition_day < %(end)s and not vendor_id = any(%(still)s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -76,6 +77,18 @@ def instant(value: Any) -> datetime | None:
         return moment.astimezone(UTC)
     except OverflowError:
         return None
+
+
+def server_clock(reply: Reply) -> datetime | None:
+    """A lower bound of the vendor's clock when it made the answer: its `Date` header (RFC 9110, 6.6.1) less the time the
+    request took and the second that the header rounds away. None without the header."""
+    try:
+        said = parsedate_to_datetime(reply.headers["date"])
+    except (KeyError, ValueError, TypeError, IndexError):
+        return None
+    if said.tzinfo is None:
+        return None
+    return said.astimezone(UTC) - (reply.received_at - reply.sent_at) - timedelta(seconds=1)
 
 
 def newest(records: list[RawRecord], field: str, not_after: datetime) -> datetime | None:

@@ -69,6 +69,10 @@ class ConnectionConfig(Strict):
     max_in_flight: int = Field(4, ge=1, le=10)
     timeout_s: float = Field(30, gt=0)
     feeds: tuple[FeedConfig, ...] = Field(min_length=1)
+    group: Name = Field("registrations", description="Domain: the group of its assets in the UI.")
+    owners: tuple[str, ...] = Field(("team:events",), description="Owners shown in the UI: e-mail or team:name.")
+    session_s: float = Field(240, gt=0, description="Longest session that the sensor asks for.")
+    reconcile_cron: str = Field("15 3 * * *", description="When the daily reconcile runs, UTC.")
 
     @field_validator("base_url")
     @classmethod

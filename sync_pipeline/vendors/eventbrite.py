@@ -19,7 +19,7 @@ from sync_pipeline.kernel.feed import (
     Reply,
     Request,
 )
-from sync_pipeline.vendors.answers import by_status, error_fields, newest, page
+from sync_pipeline.vendors.answers import by_status, error_fields, newest, page, server_clock
 
 BASE_URL = "https://www.eventbriteapi.com/v3"
 WINDOWS = (
@@ -116,4 +116,6 @@ class EventbriteFeed:
         more = bool(paging.get("has_more_items")) and bool(records) and isinstance(token, str)
         # Our clock may be behind the vendor's; a day is far from a record's made-up year.
         high = newest(records, "changed", reply.received_at + timedelta(days=1))
-        return PageRead({self.name: records}, NextPage(token=token) if more else None, high=high)
+        return PageRead(
+            {self.name: records}, NextPage(token=token) if more else None, high=high, vendor_now=server_clock(reply)
+        )

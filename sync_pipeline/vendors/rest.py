@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sync_pipeline.kernel.errors import CursorExpired, SyncError
 from sync_pipeline.kernel.feed import Cursor, NextPage, PageRead, QuotaFeedback, QuotaWindow, RawRecord, Reply, Request
-from sync_pipeline.vendors.answers import by_status, page
+from sync_pipeline.vendors.answers import by_status, page, server_clock
 
 SinceFormat = Literal["iso_seconds", "iso_millis", "iso_micros", "epoch_s", "epoch_ms"]
 
@@ -184,7 +184,12 @@ class RestFeed:
         following = self._next(cursor, envelope, records, reply)
         if self.options.paging.kind == "offset" and cursor.last_key is not None:
             records = self._without_guard(cursor, records)
-        return PageRead({self.name: records}, following, high=self._newest(records, reply.received_at))
+        return PageRead(
+            {self.name: records},
+            following,
+            high=self._newest(records, reply.received_at),
+            vendor_now=server_clock(reply),
+        )
 
     def _newest(self, records: list[RawRecord], received_at: datetime) -> datetime | None:
         if self.options.modified is None:

@@ -1,0 +1,83 @@
+"""What the vendor shows beside what the store holds: differences, column by column, without writing either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sync_pipeline.ledger.apply import SQL, CheckedPage, Statements, Target, copy_to_stage
+from sync_pipeline.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One record that differs. `page` is the id of the checked page that showed it (None: only the store has it).
+
+    causes: missing_in_store, stale_in_store (the vendor's is newer), altered_in_store (same version, other values: someone
+    wrote to the table), missing_at_vendor.
+    """
+
+    vendor_id: str
+    cause: str
+    modified_at: datetime
+    page: int | None = None
+
+    @property
+    def day(self) -> date:
+        return self.modified_at.astimezone(UTC).date()
+
+
+class Comparer:
+    """Compares checked pages with a canonical table."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def differences(self, target: Target, pages: Sequence[CheckedPage]) -> list[Difference]:
+        """Valid records of `pages` that the store lacks, or holds in an older or another form."""
+        if not any(page.valid for page in pages):
+            return []
+        statements = Statements.of(target)
+        async with self._db.transaction() as conn:
+            await conn.execute(statements.create)
+            await copy_to_stage(conn, statements, pages)
+            found = await conn.execute(statements.compare, statements.parameters)
+            return [Difference(row[0], row[3], row[2], row[1]) for row in await found.fetchall()]
+
+    async def unseen(self, target: Target, *, start: datetime, end: datetime, seen: Sequence[str]) -> list[Difference]:
+        """Records the store says were modified in [start, end) that a complete listing did not show."""
+        statements = Statements.of(target)
+        async with self._db.transaction() as conn:
+            found = await conn.execute(
+                statements.unseen, {**statements.parameters, "start": start, "end": end, "seen": list(seen)}
+            )
+            return [Difference(row[0], "missing_at_vendor", row[1]) for row in await found.fetchall()]
+
+    async def distrust(self, target: Target, ids: Sequence[str]) -> None:
+        """Forget these rows' hashes, so that the ledger takes the vendor's values for them again."""
+        statements = Statements.of(target)
+        async with self._db.transaction() as conn:
+            await conn.execute(statements.distrust, {**statements.parameters, "ids": list(ids)})
+
+    async def record(
+        self, target: Target, deltas: Sequence[tuple[Difference, str, bool]], *, start: date, end: date
+    ) -> None:
+        """Keep deltas (difference, action, verified); earlier open ones of [start, end) that are gone are settled."""
+        names: dict[str, Any] = {"connection": target.feed.connection, "feed": target.feed.feed}
+        still = [difference.vendor_id for difference, _, verified in deltas if not verified]
+        async with self._db.transaction() as conn:
+            await conn.execute(SQL.settle_deltas, {**names, "start": start, "end": end, "still": still})
+            for difference, action, verified in deltas:
+                await conn.execute(
+                    SQL.insert_delta,
+                    {
+                        **names,
+                        "day": difference.day,
+                        "vendor_id": difference.vendor_id,
+                        "cause": difference.cause,
+                        "action": action,
+                        "verified": verified,
+                    },
+                )

@@ -1,0 +1,122 @@
+"""What the store knows of a feed after a session: the numbers behind materializations, checks and the sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.polling.schedule import FeedState
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
+
+SQL = queries(__package__)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFacts:
+    """Counts of one session, and where the feed stands now. Instants by the database's clock."""
+
+    pages: int
+    received: int
+    applied: int
+    unchanged: int
+    superseded: int
+    held: int
+    quarantined: int
+    first_page: int | None
+    requests: int
+    answers_429: int
+    retries: int
+    waited_s: float
+    broken_pages: int
+    watermark: datetime | None
+    caught_up_at: datetime | None
+    next_due: datetime | None
+    deferred_until: datetime | None
+    deferred_reason: str | None
+    last_error: str | None
+    open_quarantine: int
+    dead_letters: int
+    held_now: int
+    now: datetime
+
+    @property
+    def conserved(self) -> bool:
+        outcomes = self.applied + self.unchanged + self.superseded + self.held + self.quarantined
+        return self.received == outcomes and self.broken_pages == 0
+
+
+async def feed_facts(database: Database, feed: FeedId, session: str) -> FeedFacts:
+    async with database.transaction() as conn:
+        cursor = await conn.execute(
+            SQL.session_facts, {"connection": feed.connection, "feed": feed.feed, "session": session}
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return FeedFacts(*row)
+
+
+async def top_codes(database: Database, feed: FeedId, first_page: int | None) -> Mapping[str, int]:
+    async with database.transaction() as conn:
+        cursor = await conn.execute(
+            SQL.top_codes, {"connection": feed.connection, "feed": feed.feed, "first_page": first_page}
+        )
+        return dict(await cursor.fetchall())
+
+
+async def row_facts(
+    database: Database, feed: FeedId, table: str, *, first_page: int | None, since: datetime | None
+) -> tuple[int, float | None]:
+    """(rows of the feed in its canonical table, p95 of the lag of what this session applied, in seconds).
+
+    Only changes after `since`, the time the feed last stood at its horizon, have a lag: history does not.
+    """
+    statement = sql.SQL(SQL.row_facts).format(target=sql.Identifier(*table.split(".")))
+    async with database.transaction() as conn:
+        cursor = await conn.execute(
+            statement,
+            {"connection": feed.connection, "feed": feed.feed, "first_page": first_page, "since": since},
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+
+async def table_columns(database: Database, table: str) -> frozenset[str]:
+    schema, _, name = table.partition(".")
+    async with database.transaction() as conn:
+        cursor = await conn.execute(SQL.table_columns, {"schema": schema, "table": name})
+        return frozenset(row[0] for row in await cursor.fetchall())
+
+
+async def feed_states(database: Database, connection: str, feeds: Sequence[str]) -> list[FeedState]:
+    """What the plan needs of each feed; a feed that was never polled has a state too."""
+    async with database.transaction() as conn:
+        cursor = await conn.execute(SQL.feed_states, {"connection": connection})
+        known = {
+            row[0]: FeedState(
+                row[0],
+                last_poll_at=row[1],
+                next_due=row[2],
+                deferred_until=row[3],
+                deferred_reason=row[4],
+                window_open=row[5],
+                paused=row[6],
+            )
+            for row in await cursor.fetchall()
+        }
+    return [known.get(feed) or FeedState(feed, None, None, None, None, window_open=False) for feed in feeds]
+
+
+async def select(database: Database, name: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Rows of one of this room's statements, by column name."""
+    async with database.transaction() as conn:
+        cursor = await conn.execute(getattr(SQL, name), parameters)
+        assert cursor.description is not None
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]

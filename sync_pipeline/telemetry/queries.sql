@@ -1,0 +1,69 @@
+-- name: feed_states
+select feed, last_poll_at, next_due, deferred_until, deferred_reason, coalesce(cursor ? 'opened_at', false), paused
+from sync.feed_state where connection = %(connection)s
+
+-- name: breaker_states
+select scope, state, retry_at from sync.breaker where connection = %(connection)s and state <> 'closed' order by scope
+
+-- name: session_facts
+with pages as (
+  select count(*) as pages, coalesce(sum(received), 0) as received, coalesce(sum(applied), 0) as applied,
+         coalesce(sum(unchanged), 0) as unchanged, coalesce(sum(superseded), 0) as superseded,
+         coalesce(sum(held), 0) as held, coalesce(sum(quarantined), 0) as quarantined, min(id) as first_page
+  from sync.page where connection = %(connection)s and feed = %(feed)s and session = %(session)s
+), calls as (
+  select count(*) as requests, count(*) filter (where status = 429) as answers_429,
+         count(*) filter (where attempt > 1) as retries, coalesce(sum(waited_ms), 0) / 1000 as waited_s
+  from sync.audit where correlation_id = %(session)s and feed = %(feed)s
+), broken as (
+  select count(*) as number from sync.page
+  where connection = %(connection)s and feed = %(feed)s
+    and (received <> applied + unchanged + superseded + held + quarantined
+         or (status = 'landed' and landed_at < clock_timestamp() - interval '10 minutes'))
+), state as (
+  select watermark, caught_up_at, next_due, deferred_until, deferred_reason, last_error
+  from sync.feed_state where connection = %(connection)s and feed = %(feed)s
+), open as (
+  select count(*) filter (where kind = 'quarantine') as quarantined, count(*) filter (where kind = 'dead_letter') as dead
+  from sync.quarantine where connection = %(connection)s and feed = %(feed)s and status = 'open'
+), held as (
+  select count(*) as number from sync.held where connection = %(connection)s and feed = %(feed)s
+)
+select pages.pages::integer, pages.received::integer, pages.applied::integer, pages.unchanged::integer,
+       pages.superseded::integer, pages.held::integer, pages.quarantined::integer, pages.first_page,
+       calls.requests::integer, calls.answers_429::integer, calls.retries::integer, calls.waited_s::double precision,
+       broken.number::integer as broken_pages, state.watermark, state.caught_up_at, state.next_due, state.deferred_until,
+       state.deferred_reason, state.last_error, open.quarantined::integer as open_quarantine, open.dead::integer as dead_letters,
+       held.number::integer as held_now, clock_timestamp() as now
+from pages, calls, broken, open, held left join state on true
+
+-- name: top_codes
+select code, count(*)::integer as records
+from sync.quarantine, unnest(codes) as code
+where connection = %(connection)s and feed = %(feed)s and status = 'open'
+  and (%(first_page)s::bigint is null or page_id >= %(first_page)s)
+group by code order by 2 desc, 1 limit 10
+
+-- name: row_facts
+select count(*)::integer as rows,
+       percentile_cont(0.95) within group (order by extract(epoch from applied_at - modified_at))
+         filter (where page_id >= %(first_page)s and modified_at > %(since)s) as lag_p95_s
+from {target} where connection = %(connection)s and feed = %(feed)s
+
+-- name: table_columns
+select column_name from information_schema.columns where table_schema = %(schema)s and table_name = %(table)s
+
+-- name: open_deltas
+select count(*)::integer from sync.delta
+where connection = %(connection)s and feed = %(feed)s and not verified
+  and (%(day)s::date is null or partition_day = %(day)s)
+
+-- name: registrations_summary
+select feed, kind, payment_status, tier, count(*)::integer as registrations
+from (select connection || '/' || feed as feed, kind, payment_status, tier from registrations.registration) r
+group by 1, 2, 3, 4 order by 1, 2, 5 desc
+
+-- name: quota_left
+select window_name, window_limit - (select count(*) from sync.audit a where a.connection = q.scope and a.status is not null
+  and a.at > clock_timestamp() - make_interval(secs => q.window_seconds)) as left
+from sync.quota q where scope = %(connection)s order by window_seconds

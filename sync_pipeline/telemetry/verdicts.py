@@ -1,0 +1,97 @@
+"""Checks as pure decisions: facts in, a verdict with one sentence out. The sentence says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.telemetry.facts import FeedFacts
+
+DRIFT = timedelta(minutes=10)
+REJECTION_RATE = 0.05
+LAG_FACTOR = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    passed: bool
+    why: str
+
+
+def conservation(facts: FeedFacts) -> Verdict:
+    """Every record a page showed is applied, unchanged, superseded, held or quarantined."""
+    if facts.conserved:
+        return Verdict(True, f"{facts.received} records received, all accounted for")
+    return Verdict(
+        False,
+        f"{facts.broken_pages} pages are not accounted for; run `sync-pipeline verify`, and `sync-pipeline sync` for pages "
+        "that were landed but not applied",
+    )
+
+
+def rejection_rate(facts: FeedFacts, codes: Mapping[str, int]) -> Verdict:
+    """More than a twentieth of a cycle rejected is a change at the vendor, not chance."""
+    if not facts.received:
+        return Verdict(True, "no records in this cycle")
+    rate = facts.quarantined / facts.received
+    share = f"{facts.quarantined} of {facts.received} records rejected ({rate:.1%})"
+    if rate <= REJECTION_RATE:
+        return Verdict(True, share)
+    named = ", ".join(f"{code} {number}" for code, number in codes.items())
+    return Verdict(
+        False,
+        f"{share}, above {REJECTION_RATE:.0%}: {named}. Correct the mapping, then `sync-pipeline quarantine replay --dry-run`",
+    )
+
+
+def cursor_drift(feed: FeedId, facts: FeedFacts) -> Verdict:
+    """The feed must have stood at its horizon within ten minutes."""
+    if facts.caught_up_at is None:
+        return Verdict(False, f"{feed} has not reached its horizon yet; its first window is still open")
+    behind = facts.now - facts.caught_up_at
+    if behind <= DRIFT:
+        return Verdict(True, f"at its horizon {behind.total_seconds():.0f} s ago")
+    start = (facts.watermark or facts.caught_up_at).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cause = f" ({facts.last_error})" if facts.last_error else ""
+    return Verdict(
+        False,
+        f"{feed} is {behind.total_seconds() / 60:.0f} min behind its horizon{cause}; "
+        f"run `sync-pipeline resync {feed} --from {start}`",
+    )
+
+
+def lag(lag_p95_s: float | None, target_s: float) -> Verdict:
+    """Vendor change to canonical row, 95th percentile of what this session applied."""
+    if lag_p95_s is None:
+        return Verdict(True, "no change since the last horizon")
+    text = f"p95 lag {lag_p95_s:.1f} s, target {target_s:g} s"
+    return Verdict(lag_p95_s <= LAG_FACTOR * target_s, text)
+
+
+def schema(expected: frozenset[str], found: frozenset[str], drifted: frozenset[str]) -> Verdict:
+    """The canonical table has the contract's columns. Unknown vendor fields are kept in metadata and named here."""
+    missing = sorted(expected - found)
+    if missing:
+        return Verdict(False, f"the table lacks {', '.join(missing)}; start again so that migrations run")
+    if drifted:
+        return Verdict(
+            True, f"contract drift: the vendor sends new fields, kept in metadata: {', '.join(sorted(drifted))}"
+        )
+    return Verdict(True, "contract and table agree")
+
+
+def parity(open_deltas: int, day: str | None) -> Verdict:
+    where = f" on {day}" if day else ""
+    if open_deltas == 0:
+        return Verdict(True, f"vendor and store agree{where}")
+    return Verdict(False, f"{open_deltas} differences{where} wait for review; see sync.delta")
+
+
+def waiting(facts: FeedFacts) -> str | None:
+    """What the UI says of a feed that may not ask yet."""
+    until: datetime | None = facts.deferred_until
+    if until is None or until <= facts.now:
+        return None
+    return f"waiting for quota until {until:%H:%M:%SZ}: {facts.deferred_reason}"
