@@ -1,0 +1,226 @@
+"""The asset that polls: one bounded session of a connection, from vendor to canonical rows, with its checks."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from sync_pipeline.components.naming import CHECKS, STAGES, check_stage, key
+from sync_pipeline.components.specs import session_checks, session_specs
+from sync_pipeline.kernel.canonical import Counts
+from sync_pipeline.kernel.errors import SyncError
+from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.resources import SyncResource
+from sync_pipeline.runtime import Runtime
+from sync_pipeline.sessions.reading import derive_again
+from sync_pipeline.sessions.session import SessionOptions
+from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.sessions.walk import PollResult
+from sync_pipeline.telemetry import facts as facts_of
+from sync_pipeline.telemetry import verdicts
+from sync_pipeline.telemetry.facts import FeedFacts
+from sync_pipeline.telemetry.verdicts import Verdict
+from sync_pipeline.vendors.config import ConnectionConfig
+
+OBSERVE_EVERY_S = 30.0
+
+
+class SessionConfig(dg.Config):
+    """Bounds of the session; the defaults suit the sensor."""
+
+    max_seconds: float | None = Field(
+        default=None, description="Longest time to poll; default the connection's session_s."
+    )
+    max_calls: int | None = Field(default=None, description="Most vendor calls.")
+    until_horizon: bool = Field(default=False, description="Stop when every feed has reached its horizon once.")
+
+
+def session_asset(config: ConnectionConfig, setup: Setup) -> dg.AssetsDefinition:
+    """The multi-asset `<connection>_session`. Without any `raw` selected, rows are derived again from landed pages."""
+
+    @dg.multi_asset(
+        name=f"{config.name}_session",
+        specs=session_specs(config, setup),
+        check_specs=session_checks(config, setup),
+        can_subset=True,
+        op_tags={"connection": config.name},
+    )
+    async def session(context: dg.AssetExecutionContext, config: SessionConfig, sync: SyncResource):  # type: ignore[no-untyped-def]
+        chosen = {
+            feed: [stage for stage in STAGES if key(connection, feed, stage) in context.selected_asset_keys]
+            for feed in setup.feeds
+        }
+        async with sync.open() as runtime:
+            asked = [feed for feed, stages in chosen.items() if "raw" in stages]
+            derived = [feed for feed, stages in chosen.items() if stages and "raw" not in stages]
+            horizons = await _horizons(runtime, setup)
+            started = time.monotonic()
+            fault = await _poll(context, runtime, setup, config, asked, session_s) if asked else None
+            again = {
+                feed: await derive_again(setup, runtime.landing, runtime.ledger, runtime.objects, feed)
+                for feed in derived
+            }
+            for feed, stages in chosen.items():
+                for result in await _results(
+                    context,
+                    runtime,
+                    setup,
+                    feed,
+                    stages,
+                    time.monotonic() - started,
+                    again.get(feed),
+                    horizons.get(feed),
+                ):
+                    yield result
+        if fault is not None:
+            raise dg.Failure(f"{type(fault).__name__}: {fault}", allow_retries=False)
+
+    connection, session_s = config.name, config.session_s
+    return session
+
+
+async def _horizons(runtime: Runtime, setup: Setup) -> dict[str, Any]:
+    """When each feed last stood at its horizon, before this session: what changed earlier has no lag."""
+    found = {}
+    for feed in setup.feeds:
+        known = await facts_of.feed_facts(runtime.database, FeedId(setup.connection.name, feed), "")
+        found[feed] = known.caught_up_at
+    return found
+
+
+async def _poll(
+    context: dg.AssetExecutionContext,
+    runtime: Runtime,
+    setup: Setup,
+    config: SessionConfig,
+    feeds: list[str],
+    session_s: float,
+) -> SyncError | None:
+    """Run the session; returns the error that an operator must act on, if any."""
+    seen: dict[str, float] = {}
+
+    def progress(source: str, result: PollResult) -> None:
+        now = time.monotonic()
+        if now - seen.get(source, now - OBSERVE_EVERY_S) < OBSERVE_EVERY_S:
+            return
+        seen[source] = now
+        counts = sum(result.counts.values(), Counts())
+        context.log_event(
+            dg.AssetObservation(
+                asset_key=key(setup.connection.name, source, "raw"),
+                metadata={"pages": result.pages, "received": counts.received, "applied": counts.applied},
+            )
+        )
+
+    options = SessionOptions(
+        max_seconds=config.max_seconds or session_s, max_calls=config.max_calls, until_horizon=config.until_horizon
+    )
+    report = await runtime.run_session(setup, options, feeds=feeds, progress=progress, session_id=context.run_id)
+    for name, feed in report.feeds.items():
+        if feed.error is not None:
+            context.log.warning("%s/%s: %s: %s", setup.connection.name, name, type(feed.error).__name__, feed.error)
+    try:
+        report.raise_for_fault()
+    except SyncError as error:
+        return error
+    return None
+
+
+async def _results(
+    context: dg.AssetExecutionContext,
+    runtime: Runtime,
+    setup: Setup,
+    feed: str,
+    stages: list[str],
+    seconds: float,
+    again: tuple[int, Counts] | None,
+    horizon: Any,
+) -> list[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    if not stages:
+        return []
+    feed_id = FeedId(setup.connection.name, feed)
+    contract = setup.feeds[feed].contract
+    facts = await facts_of.feed_facts(runtime.database, feed_id, context.run_id)
+    codes = await facts_of.top_codes(runtime.database, feed_id, facts.first_page)
+    rows, lag_p95_s = await facts_of.row_facts(
+        runtime.database, feed_id, contract.table, first_page=facts.first_page, since=horizon
+    )
+    columns = await facts_of.table_columns(runtime.database, contract.table)
+    results: list[dg.MaterializeResult[Any] | dg.AssetCheckResult] = [
+        dg.MaterializeResult(
+            asset_key=key(setup.connection.name, feed, stage),
+            metadata=_metadata(stage, facts, codes, rows, lag_p95_s, seconds, again),
+        )
+        for stage in stages
+    ]
+    found: Mapping[str, Verdict] = {
+        "schema": verdicts.schema(frozenset(column.name for column in contract.columns), columns, contract.drift()),
+        "conservation": verdicts.conservation(facts),
+        "rejection_rate": verdicts.rejection_rate(facts, codes),
+        "cursor_drift": verdicts.cursor_drift(feed_id, facts),
+        "lag": verdicts.lag(lag_p95_s, setup.feeds[feed].target_lag_s),
+    }
+    return results + list(_checks(context, setup, feed, found))
+
+
+def _checks(
+    context: dg.AssetExecutionContext, setup: Setup, feed: str, found: Mapping[str, Verdict]
+) -> Iterable[dg.AssetCheckResult]:
+    for check in CHECKS:
+        asset = key(setup.connection.name, feed, check_stage(check))
+        if dg.AssetCheckKey(asset, check) in context.selected_asset_check_keys:
+            severity = dg.AssetCheckSeverity.WARN if check == "lag" else dg.AssetCheckSeverity.ERROR
+            yield dg.AssetCheckResult(
+                passed=found[check].passed,
+                asset_key=asset,
+                check_name=check,
+                severity=severity,
+                description=found[check].why,
+                metadata={"why": found[check].why},
+            )
+
+
+def _metadata(
+    stage: str,
+    facts: FeedFacts,
+    codes: Mapping[str, int],
+    rows: int,
+    lag_p95_s: float | None,
+    seconds: float,
+    again: tuple[int, Counts] | None,
+) -> dict[str, Any]:
+    """Numbers only, so that the UI can plot them; no value of a record, no id."""
+    shown: dict[str, Any] = {"seconds": round(seconds, 2)}
+    if again is not None:
+        pages, counts = again
+        shown |= {"derived_from_pages": pages, "received": counts.received, "applied": counts.applied,
+                  "unchanged": counts.unchanged, "superseded": counts.superseded, "held": counts.held,
+                  "quarantined": counts.quarantined}  # fmt: skip
+    else:
+        shown |= {"pages": facts.pages, "received": facts.received}
+    if stage == "raw":
+        shown |= {"requests": facts.requests, "answers_429": facts.answers_429, "retries": facts.retries,
+                  "waited_s": round(facts.waited_s, 2)}  # fmt: skip
+        shown["why"] = verdicts.waiting(facts) or facts.last_error or "at its horizon"
+        if facts.watermark is not None:
+            shown["watermark"] = dg.MetadataValue.timestamp(facts.watermark)
+        if facts.next_due is not None:
+            shown["next_due"] = dg.MetadataValue.timestamp(facts.next_due)
+    if stage == "validated":
+        shown["dagster/row_count"] = rows
+        if again is None:
+            shown |= {"applied": facts.applied, "unchanged": facts.unchanged, "superseded": facts.superseded,
+                      "held": facts.held, "held_now": facts.held_now}  # fmt: skip
+        if lag_p95_s is not None:
+            shown["lag_p95_s"] = round(lag_p95_s, 2)
+    if stage == "quarantine":
+        shown |= {"dagster/row_count": facts.open_quarantine, "dead_letters": facts.dead_letters}
+        if again is None:
+            shown["quarantined"] = facts.quarantined
+        if codes:
+            shown["codes"] = dg.MetadataValue.table(
+                [dg.TableRecord({"code": code, "records": number}) for code, number in codes.items()]
+            )
+    return shown
