@@ -229,25 +229,43 @@ async def feed_numbers(database: Database, feed: FeedId) -> dict[str, Any]:
 
 
 def render(results: Mapping[FeedId, FeedResult], problems: list[str], seconds: float) -> None:
-    console = Console(highlight=False, width=max(120, Console().width) if not sys.stdout.isatty() else None)
-    table = Table(title=f"Synced and verified in {seconds} s" if not problems else f"NOT verified ({seconds} s)")
-    table.add_column("feed")
-    columns = (
-        "requests", "answers_429", "pages", "received", "applied", "unchanged", "superseded", "held", "quarantined",
-        "truth_rows", "store_rows", "mismatches",
-    )  # fmt: skip
-    for column in columns:
-        table.add_column(column.replace("_", " ").replace("answers 429", "429s"), justify="right")
-    table.add_column("lag p95", justify="right")
-    for feed, result in results.items():
-        lag = "–" if result.lag_p95_s is None else f"{result.lag_p95_s:.1f} s"
-        table.add_row(str(feed), *(str(getattr(result, column)) for column in columns), lag)
+    console = Console(highlight=False)
+    title = f"Synced and verified in {seconds} s" if not problems else f"NOT verified ({seconds} s)"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for feed in results:
+        table.add_column(f"{feed.connection}\n{feed.feed}", justify="right")
+    for field, label in LABELS.items():
+        table.add_row(label, *(_shown(getattr(result, field)) for result in results.values()))
     console.print(table)
     for problem in problems:
         console.print(f"✗ {problem}", style="red")
     bin_dir = os.path.relpath(os.path.dirname(sys.executable))
-    console.print(NEXT_STEPS.replace("BIN", bin_dir))
+    print(NEXT_STEPS.replace("BIN", bin_dir))
 
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f} s" if isinstance(value, float) else f"{value:,}"
+
+
+LABELS = {
+    "requests": "requests",
+    "answers_429": "429s seen",
+    "limit_breaches": "over the limit (vendor)",
+    "pages": "pages",
+    "received": "records received",
+    "applied": "applied",
+    "unchanged": "unchanged",
+    "superseded": "superseded",
+    "held": "held",
+    "quarantined": "quarantined",
+    "truth_rows": "rows at the vendor",
+    "store_rows": "rows in the store",
+    "mismatches": "mismatches",
+    "lag_p95_s": "lag p95",
+}
 
 NEXT_STEPS = """
 Go on:

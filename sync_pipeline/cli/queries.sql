@@ -28,7 +28,7 @@ with pages as (
   select percentile_cont(0.95) within group (order by extract(epoch from applied_at - modified_at)) as lag
   from registrations.registration r, sync.origin o
   where r.connection = %(connection)s and r.feed = %(feed)s and o.kind = 'demo'
-    and r.modified_at >= (o.detail ->> 'burst_at')::timestamptz
+    and r.modified_at >= date_trunc('second', (o.detail ->> 'burst_at')::timestamptz)
 )
 select calls.requests::integer, calls.answers_429::integer, pages.pages::integer, pages.received::integer,
        pages.applied::integer, pages.unchanged::integer, pages.superseded::integer, pages.held::integer,
