@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -20,6 +21,8 @@ from sync_pipeline.cli.places import dagster_home, enter, simulated_vendors, wor
 from sync_pipeline.cli.truth import Comparison, compare
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.simulator.options import SimulatorOptions
+from sync_pipeline.simulator.server import running
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
@@ -77,15 +80,12 @@ class Steps:
 
 def run_demo(*, seed: int, orders: int | None, as_json: bool) -> bool:
     """Run the whole demo; True when everything was verified."""
-    from sync_pipeline.simulator.options import SimulatorOptions
-    from sync_pipeline.simulator.server import running
-
     started = time.monotonic()
     steps = Steps()
     with steps.step("starting Postgres"):
         url = working_database()
-        asyncio.run(claim_database(url, seed))
-    options = SimulatorOptions(seed=seed) if orders is None else sized(SimulatorOptions, seed, orders)
+        made_at = asyncio.run(claim_database(url, seed, orders))
+    options = simulated_world(seed=seed, start=made_at, orders=orders)
     with running(options) as simulator:
         enter({**simulated_vendors(simulator.url), **dagster_home(url)})
         results, problems, runs = drive(steps, simulator.url, url)
@@ -105,12 +105,22 @@ def run_demo(*, seed: int, orders: int | None, as_json: bool) -> bool:
     return ok
 
 
-def sized(options: Any, seed: int, orders: int) -> Any:
-    return options(seed=seed, eventbrite_orders=orders, pretix_orders=orders)
+def simulated_world(
+    *, seed: int, start: datetime, orders: int | None, changes_per_minute: float = 0.0
+) -> SimulatorOptions:
+    """The simulator's options for a world of so many orders at each vendor; None: its own default."""
+    options = SimulatorOptions(seed=seed, start=start, changes_per_minute=changes_per_minute)
+    return options if orders is None else replace(options, eventbrite_orders=orders, pretix_orders=orders)
 
 
-async def claim_database(url: str, seed: int) -> None:
-    """Empty what an earlier demo made; refuse a database that holds anything else."""
+def change_vendors(control: httpx.Client) -> None:
+    """The burst: always the same changes in the same world, so that `dev` can make them again."""
+    for vendor in ("eventbrite", "pretix"):
+        control.post("/_sim/mutate", json={"vendor": vendor, "changes": BURST}).raise_for_status()
+
+
+async def claim_database(url: str, seed: int, orders: int | None) -> datetime:
+    """Empty what an earlier demo made; refuse a database that holds anything else. Returns when the world began."""
     async with Database.open(url) as database, database.transaction() as conn:
         made = await (await conn.execute(SQL.demo_made)).fetchone()
         pages = await (await conn.execute(SQL.any_page)).fetchone()
@@ -120,7 +130,11 @@ async def claim_database(url: str, seed: int) -> None:
                 "empty directory> (and without DATABASE_URL)"
             )
         await conn.execute(SQL.empty_everything)
-        await conn.execute(SQL.mark_demo, {"detail": orjson.dumps({"seed": seed}).decode()})
+        detail = orjson.dumps({"seed": seed, "orders": orders}).decode()
+        row = await (await conn.execute(SQL.mark_demo, {"detail": detail})).fetchone()
+        assert row is not None
+        began: datetime = row[0]
+        return began
 
 
 def drive(steps: Steps, simulator: str, url: str) -> tuple[dict[FeedId, FeedResult], list[str], int]:
@@ -154,8 +168,7 @@ def drive(steps: Steps, simulator: str, url: str) -> tuple[dict[FeedId, FeedResu
                 session(connection)
         asyncio.run(mark_burst(url))
         with steps.step(f"changing {BURST} records at each vendor"):
-            for vendor in ("eventbrite", "pretix"):
-                control.post("/_sim/mutate", json={"vendor": vendor, "changes": BURST}).raise_for_status()
+            change_vendors(control)
         with steps.step("syncing the changes"):
             for _ in range(ROUNDS):
                 for connection in ("eventbrite", "pretix"):

@@ -1,31 +1,54 @@
-"""The developer's and evaluator's desk: simulator and Dagster UI together, on the demo's data."""
+"""The desk of a developer or an evaluator: simulator and Dagster UI together, on the demo's data."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 
+from sync_pipeline.cli.demo import change_vendors, claim_database, simulated_world
 from sync_pipeline.cli.places import PROJECT, dagster_home, enter, simulated_vendors, working_database
 from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.simulator.server import running
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
 
+SQL = queries(__package__ or "sync_pipeline.cli")
 CHANGES_PER_MINUTE = 30
 
 
-def run_dev(*, port: int, simulator_port: int, seed: int) -> int:
-    """Run until interrupted; returns the exit code of the process that ended first."""
-    from sync_pipeline.simulator.options import SimulatorOptions
-    from sync_pipeline.simulator.server import running
+@dataclass(frozen=True, slots=True)
+class World:
+    """The simulated world that the working database was filled from."""
 
+    seed: int
+    orders: int | None
+    start: datetime
+    burst_at: datetime | None
+
+
+def run_dev(*, port: int, simulator_port: int, seed: int) -> int:
+    """Run until interrupted; returns the exit code of the UI."""
     console = Console(stderr=True, highlight=False)
     url = working_database()
-    options = SimulatorOptions(seed=seed, changes_per_minute=CHANGES_PER_MINUTE)
+    world = asyncio.run(known_world(url))
+    if world is None:
+        asyncio.run(claim_database(url, seed, None))
+        world = World(seed, None, datetime.now(UTC), None)
+    options = simulated_world(
+        seed=world.seed, start=world.start, orders=world.orders, changes_per_minute=CHANGES_PER_MINUTE
+    )
     with running(options, port=simulator_port) as simulator:
+        catch_up(simulator.url, world)
         enter({**simulated_vendors(simulator.url), **dagster_home(url)})
         console.print(f"Simulated vendors: {simulator.url} (they change {CHANGES_PER_MINUTE} records a minute)")
         console.print(f"Dagster UI:        http://127.0.0.1:{port}  (Ctrl-C stops both)")
@@ -36,6 +59,26 @@ def run_dev(*, port: int, simulator_port: int, seed: int) -> int:
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
             return process.wait()
+
+
+async def known_world(url: str) -> World | None:
+    """The demo's world, or None when no demo has run here."""
+    async with Database.open(url) as database, database.transaction() as conn:
+        row = await (await conn.execute(SQL.demo_world)).fetchone()
+    return None if row is None else World(*row)
+
+
+def catch_up(simulator: str, world: World) -> None:
+    """Bring a world that starts again to the present: its burst where the demo made it, its clock to ours."""
+    with httpx.Client(base_url=simulator, timeout=60) as control:
+        if world.burst_at is not None:
+            elapsed = (world.burst_at - world.start).total_seconds()
+            control.post("/_sim/advance", json={"seconds": elapsed + 1}).raise_for_status()
+            change_vendors(control)
+        now = datetime.fromisoformat(control.get("/_sim/health").json()["now"])
+        ahead = (datetime.now(UTC) - now).total_seconds()
+        if ahead > 0:
+            control.post("/_sim/advance", json={"seconds": ahead}).raise_for_status()
 
 
 def _dg() -> str:

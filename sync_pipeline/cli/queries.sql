@@ -10,7 +10,11 @@ truncate sync.feed_state, sync.page, sync.quarantine, sync.held, sync.outbox, sy
   registrations.registration restart identity
 
 -- name: mark_demo
-insert into sync.origin (kind, detail) values ('demo', %(detail)s)
+insert into sync.origin (kind, detail) values ('demo', %(detail)s) returning made_at
+
+-- name: demo_world
+select (detail ->> 'seed')::integer, (detail ->> 'orders')::integer, made_at,
+       (detail ->> 'burst_at')::timestamptz from sync.origin where kind = 'demo'
 
 -- name: mark_burst
 update sync.origin set detail = detail || jsonb_build_object('burst_at', clock_timestamp()) where kind = 'demo'
