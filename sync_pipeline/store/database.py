@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 from psycopg import AsyncConnection
@@ -102,8 +102,11 @@ def database_url(env: Mapping[str, str] = os.environ) -> str:
 def dagster_url(url: str) -> str:
     """The same database for Dagster: psycopg2, schema `dagster`."""
     parts = urlsplit(url)
-    options = [*parse_qsl(parts.query), ("options", "-csearch_path=dagster")]
-    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, urlencode(options, quote_via=quote), ""))
+    given = parse_qsl(parts.query)
+    libpq = [value for name, value in given if name == "options"]
+    query = [(name, value) for name, value in given if name != "options"]
+    query.append(("options", " ".join([*libpq, "-csearch_path=dagster"])))
+    return f"postgresql+psycopg2://{parts.netloc}{parts.path}?{urlencode(query, quote_via=quote)}"
 
 
 def dagster_environment(url: str) -> dict[str, str]:
