@@ -9,6 +9,13 @@ from typing import NoReturn, Protocol
 
 from sync_pipeline.kernel.errors import ConfigurationError
 
+_revealed: set[str] = set()
+
+
+def revealed() -> frozenset[str]:
+    """Values this process has revealed so far: from then on a log line might hold them, so masking must know them."""
+    return frozenset(_revealed)
+
 
 class Secret:
     """A secret value. It shows itself only to `reveal`."""
@@ -19,6 +26,8 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """The value, for the one place that sends it; `revealed` knows it from now on."""
+        _revealed.add(self._value)
         return self._value
 
     def __repr__(self) -> str:
