@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import Fenced, SyncError
 from sync_pipeline.kernel.feed import Cursor, FeedId
+from sync_pipeline.landing.owners import is_gone
 from sync_pipeline.polling.cursors import from_json, to_json
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
@@ -71,11 +72,33 @@ class Landing:
         names = {"connection": feed.connection, "feed": feed.feed}
         async with self._db.transaction() as conn:
             await conn.execute(SQL.ensure_feed, names)
+            await self._bury_the_dead(conn, names)
             found = await conn.execute(SQL.acquire_lease, {**names, "owner": owner, "ttl": ttl_s})
             row = await found.fetchone()
         if row is None:
             return None
         return Lease(feed, owner, row[0], ttl_s), from_json(row[1])
+
+    @staticmethod
+    async def _bury_the_dead(conn: AsyncConnection[Any], names: dict[str, Any]) -> None:
+        """End the lease of a worker that was killed on this host; one on another host ends by its time."""
+        holder = await (await conn.execute(SQL.lease_holder, names)).fetchone()
+        if holder is not None and is_gone(holder[0]):
+            await conn.execute(SQL.break_lease, {**names, "fence": holder[1]})
+
+    async def renew(self, lease: Lease) -> bool:
+        """Hold the lease on; False when another worker has taken it."""
+        async with self._db.transaction() as conn:
+            found = await conn.execute(
+                SQL.renew_lease,
+                {
+                    "connection": lease.feed.connection,
+                    "feed": lease.feed.feed,
+                    "fence": lease.fence,
+                    "ttl": lease.ttl_s,
+                },
+            )
+            return await found.fetchone() is not None
 
     async def release(self, lease: Lease) -> None:
         async with self._db.transaction() as conn:

@@ -64,3 +64,16 @@ where connection = %(connection)s and feed = any(%(feeds)s)
 -- name: schedule_next
 update sync.feed_state set next_due = %(next_due)s
 where connection = %(connection)s and feed = any(%(feeds)s)
+
+-- name: lease_holder
+select lease_owner, fence from sync.feed_state
+where connection = %(connection)s and feed = %(feed)s and lease_expires > clock_timestamp()
+
+-- name: break_lease
+update sync.feed_state set lease_expires = clock_timestamp()
+where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
+
+-- name: renew_lease
+update sync.feed_state set lease_expires = clock_timestamp() + make_interval(secs => %(ttl)s)
+where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s and lease_owner is not null
+returning fence

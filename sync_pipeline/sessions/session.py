@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -18,6 +20,7 @@ from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.errors import ClientFault, Deferred, Fenced, PermanentError, SyncError, TransientError
 from sync_pipeline.kernel.feed import Cursor
 from sync_pipeline.landing.objects import ObjectStore
+from sync_pipeline.landing.owners import this_process
 from sync_pipeline.landing.pages import Landing, Lease
 from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.polling.schedule import next_due, next_interval
@@ -25,7 +28,8 @@ from sync_pipeline.sessions.reading import recover
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.walk import Budget, PollResult, Sender, Walk
 
-LEASE_TTL_S = 120.0
+LEASE_TTL_S = 60.0
+"""How long a worker on a lost host is waited for. Renewed three times in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ class Session:
         connection = self._setup.connection
         feed = connection.feed_id(source)
         yields = connection.feeds[source].yields
-        taken = await self._landing.acquire(feed, owner=self.id, ttl_s=LEASE_TTL_S)
+        taken = await self._landing.acquire(feed, owner=this_process(self.id), ttl_s=LEASE_TTL_S)
         if taken is None:
             self._log.info("feed is held by another worker; left to it", feed=source)
             return
@@ -162,7 +166,8 @@ class Session:
             report.recovered = await recover(
                 self._setup, self._landing, self._ledger, self._objects, source, fence=lease.fence
             )
-            await self._poll_until(source, lease, report, budget, deadline)
+            async with self._held(lease):
+                await self._poll_until(source, lease, report, budget, deadline)
         except Deferred as deferred:
             report.error = deferred
             await self._landing.record_deferral(connection.name, yields, until=deferred.until, reason=deferred.reason)
@@ -176,6 +181,23 @@ class Session:
             await self._landing.record_error(connection.name, yields, error)
             self._log.warning("feed stopped", feed=source, error=type(error).__name__, reason=str(error))
         await self._landing.release(lease)
+
+    @asynccontextmanager
+    async def _held(self, lease: Lease) -> AsyncIterator[None]:
+        """Renew the lease while the block runs, also through long waits between polls."""
+
+        async def renew() -> None:
+            while True:
+                await self._clock.sleep(lease.ttl_s / 3)
+                with contextlib.suppress(TransientError):
+                    await self._landing.renew(lease)
+
+        task = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _poll_until(
         self, source: str, lease: Lease, report: FeedReport, budget: Budget, deadline: datetime

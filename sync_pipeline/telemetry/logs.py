@@ -1,0 +1,146 @@
+"""Logs: one JSON object per line on stderr, and the same events, as text, in Dagster's run log; both masked.
+
+Our events pass through the standard library's logging under `sync_pipeline.…`, which Dagster manages during a run
+(`python_logs` in dagster.yaml). They are masked before they get there, so every handler sees the masked form. Loggers of
+Dagster and of web servers are left as they are.
+
+Field names: correlation_id, connection, feed, endpoint, status_code, retry_count, cursor_position, payload_hash,
+idempotency_key, rejection_reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO, cast
+
+import orjson
+import structlog
+from structlog.stdlib import BoundLogger, LoggerFactory, ProcessorFormatter
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.trust.masking import Masker
+from sync_pipeline.trust.secrets import revealed
+
+TREE = "sync_pipeline"
+"""Root of our loggers."""
+
+TRANSPORT = ("httpx", "httpcore")
+"""Libraries whose lines would name URLs with their parameters: only their warnings are wanted, in our form."""
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+EVENT = "sync_event"
+"""Attribute of a log record that carries our masked event."""
+
+FIRST = ("timestamp", "level", "logger", "event")
+
+
+def masked(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Processor: the event without personal values, credentials and secrets this process has revealed."""
+    return Masker(revealed()).event(event)
+
+
+def as_record(logger: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[str], Mapping[str, Any]]:
+    """Last processor: the masked event as text for any handler, and whole for ours."""
+    fields = [f"{name}={_text(value)}" for name, value in event.items() if name not in FIRST]
+    return (" ".join([str(event.get("event", "")), *fields]),), {"extra": {EVENT: event}}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode("utf-8")
+
+
+def to_json(logger: WrappedLogger, method: str, event: MutableMapping[str, Any]) -> str:
+    """Renderer: one line, the fields everybody looks for first."""
+    ordered = {name: event[name] for name in FIRST if name in event}
+    return _json({**ordered, **event})
+
+
+_SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+    structlog.processors.UnicodeDecoder(),
+)
+PROCESSORS: tuple[Processor, ...] = (
+    structlog.stdlib.filter_by_level,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.StackInfoRenderer(),
+    *_SHARED,
+    masked,
+    as_record,
+)
+
+
+class JsonLines(logging.Formatter):
+    """Our records as they were masked; records of other code rendered by structlog and masked here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._foreign = ProcessorFormatter(
+            processors=[ProcessorFormatter.remove_processors_meta, masked, to_json],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *_SHARED],
+            keep_exc_info=False,
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = getattr(record, EVENT, None)
+        if isinstance(event, dict):
+            return to_json(None, record.levelname, event)
+        return self._foreign.format(record)
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is when the line is written: Dagster and test runners exchange it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(JsonLines())
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        raise AttributeError("the stream is always sys.stderr")
+
+
+def configure(*, level: str = "INFO") -> None:
+    """Set up logging of this process. May be called again: the level changes, nothing is added twice.
+
+    Raises ConfigurationError for an unknown level.
+    """
+    wanted = level.strip().upper()
+    if wanted not in LEVELS:
+        raise ConfigurationError(f"log level {level!r} is unknown; SYNC_LOG_LEVEL must be one of {', '.join(LEVELS)}")
+    structlog.configure(
+        processors=list(PROCESSORS),
+        wrapper_class=BoundLogger,
+        logger_factory=LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    for name in (TREE, *TRANSPORT):
+        logger = logging.getLogger(name)
+        logger.setLevel(wanted if name == TREE else max(logging.WARNING, logging.getLevelNamesMapping()[wanted]))
+        logger.propagate = False
+        if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
+            logger.addHandler(StderrHandler())
+
+
+def get_logger(name: str) -> BoundLogger:
+    """A logger of ours. It masks and goes through standard logging even where `configure` was never called."""
+    if name != TREE and not name.startswith(f"{TREE}."):
+        raise ValueError(f"{name} is not below {TREE}: Dagster would not show its lines")
+    wrapped = structlog.wrap_logger(
+        logging.getLogger(name), processors=list(PROCESSORS), wrapper_class=BoundLogger, context_class=dict
+    )
+    return cast(BoundLogger, wrapped)
