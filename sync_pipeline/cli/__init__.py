@@ -10,8 +10,10 @@ from sync_pipeline.kernel.errors import ClientFault, SyncError
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 not verified, 2 an operator must act, 3 may pass by itself."""
     from sync_pipeline.cli.app import app
+    from sync_pipeline.telemetry.logs import configure, wanted_level
 
     try:
+        configure(level=wanted_level("WARNING"))
         app()
     except SyncError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ idempotency_key, rejection_reason.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO, cast
@@ -43,9 +44,9 @@ def masked(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 
 def as_record(logger: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[str], Mapping[str, Any]]:
-    """Last processor: the masked event as text for any handler, and whole for ours."""
+    """Last processor: the masked event as text for any handler, and whole for ours; never the exception itself."""
     fields = [f"{name}={_text(value)}" for name, value in event.items() if name not in FIRST]
-    return (" ".join([str(event.get("event", "")), *fields]),), {"extra": {EVENT: event}}
+    return (" ".join([str(event.get("event", "")), *fields]),), {"exc_info": None, "extra": {EVENT: event}}
 
 
 def _text(value: Any) -> str:
@@ -134,6 +135,11 @@ def configure(*, level: str = "INFO") -> None:
         logger.propagate = False
         if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
             logger.addHandler(StderrHandler())
+
+
+def wanted_level(default: str = "INFO", env: Mapping[str, str] = os.environ) -> str:
+    """SYNC_LOG_LEVEL, or `default`."""
+    return env.get("SYNC_LOG_LEVEL", "").strip() or default
 
 
 def get_logger(name: str) -> BoundLogger:

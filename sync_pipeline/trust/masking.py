@@ -102,6 +102,8 @@ class Masker:
 
     def text(self, text: str) -> str:
         """`text` without secrets, credentials, named personal values, e-mail addresses and long numbers."""
+        if not text.isprintable():  # lone surrogates and NUL can be neither encoded nor stored
+            text = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
         for form in _forms(frozenset(self.secrets)):
             if form in text:
                 text = text.replace(form, MASKED)
