@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,8 +18,10 @@ from sync_pipeline.kernel.errors import Fenced, InvariantViolation
 from sync_pipeline.kernel.feed import FeedId, RawRecord
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
+from sync_pipeline.trust.logger import get_logger
 
 SQL = queries(__package__)
+LOG = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Ledger:
             released = await self._release(conn, target)
             self._crash.reach(CrashPoint.LEDGER_BEFORE_COMMIT)
         self._crash.reach(CrashPoint.LEDGER_AFTER_COMMIT)
+        _log_rejections(target, todo)
         return Applied(outcome, len(pages) - len(todo), released)
 
     async def _require_lease(self, conn: AsyncConnection[Any], feed: FeedId, fence: int) -> None:
@@ -222,6 +227,24 @@ class Ledger:
                     "contract_version": target.contract.version,
                 },
             )
+
+
+def _log_rejections(target: Target, pages: Sequence[CheckedPage]) -> None:
+    """Codes and quarantine keys of what was rejected: where to look, never what it said."""
+    rejected = [rejection for page in pages for rejection in page.rejected]
+    if not rejected:
+        return
+    codes = Counter(code for rejection in rejected for code in {problem.code for problem in rejection.problems})
+    log = LOG.bind(connection=target.feed.connection, feed=target.feed.feed, contract_version=target.contract.version)
+    log.info("records quarantined", rejection_reason=dict(sorted(codes.items())), quarantined=len(rejected))
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    for rejection in rejected:
+        log.debug(
+            "record quarantined",
+            rejection_reason=sorted({problem.code for problem in rejection.problems}),
+            idempotency_key=quarantine_key(target.feed, rejection),
+        )
 
 
 async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, pages: Sequence[CheckedPage]) -> None:

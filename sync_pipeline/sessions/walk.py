@@ -19,9 +19,12 @@ from sync_pipeline.landing.pages import FetchedPage, Landing, Lease
 from sync_pipeline.ledger.apply import CheckedPage, Ledger, check_page
 from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.trust.logger import get_logger
 
 AHEAD = 8
 """Pages that may wait between the fetch and the ledger: bounds memory, and is the largest group committed together."""
+
+LOG = get_logger(__name__)
 
 READ_ATTEMPTS = 5
 """Times a page is asked again when a 200 answer is not this endpoint's (cut off, an HTML page)."""
@@ -214,8 +217,26 @@ class Walk:
                 result.add(feed, counts)
         result.pages += sum(1 for fetched in group if fetched.page.yields)
         result.cursor = after
+        LOG.info(
+            "pages landed and applied",
+            correlation_id=self._session,
+            connection=self._id.connection,
+            feed=self._id.feed,
+            cursor_position=_place(after),
+            pages=len(landed),
+            bytes=sum(fetched.page.size for fetched in group),
+            records={feed: sum(page.received for page in pages) for feed, pages in checked.items()},
+        )
         if not after.is_open:
             self._crash.reach(CrashPoint.WINDOW_CLOSED)
+
+
+def _place(cursor: Cursor) -> str:
+    """Where a feed stands, for a log line. Never the vendor's token: it encodes the query."""
+    watermark = cursor.watermark.isoformat() if cursor.watermark else "none"
+    if not cursor.is_open:
+        return f"watermark {watermark}, window closed"
+    return f"watermark {watermark}, part {cursor.part}, position {cursor.position}, page {cursor.pages}"
 
 
 async def _group(queue: asyncio.Queue[Fetched | None]) -> list[Fetched]:

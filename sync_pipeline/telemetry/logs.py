@@ -14,71 +14,25 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
-import orjson
 import structlog
 from structlog.stdlib import BoundLogger, LoggerFactory, ProcessorFormatter
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import WrappedLogger
 
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.trust.masking import Masker
-from sync_pipeline.trust.secrets import revealed
-
-TREE = "sync_pipeline"
-"""Root of our loggers."""
+from sync_pipeline.trust.logger import EVENT, FIRST, PROCESSORS, SHARED, TREE, as_json, masked
 
 TRANSPORT = ("httpx", "httpcore")
 """Libraries whose lines would name URLs with their parameters: only their warnings are wanted, in our form."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-EVENT = "sync_event"
-"""Attribute of a log record that carries our masked event."""
-
-FIRST = ("timestamp", "level", "logger", "event")
-
-
-def masked(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Processor: the event without personal values, credentials and secrets this process has revealed."""
-    return Masker(revealed()).event(event)
-
-
-def as_record(logger: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[str], Mapping[str, Any]]:
-    """Last processor: the masked event as text for any handler, and whole for ours; never the exception itself."""
-    fields = [f"{name}={_text(value)}" for name, value in event.items() if name not in FIRST]
-    return (" ".join([str(event.get("event", "")), *fields]),), {"exc_info": None, "extra": {EVENT: event}}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _json(value)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode("utf-8")
 
 
 def to_json(logger: WrappedLogger, method: str, event: MutableMapping[str, Any]) -> str:
     """Renderer: one line, the fields everybody looks for first."""
     ordered = {name: event[name] for name in FIRST if name in event}
-    return _json({**ordered, **event})
-
-
-_SHARED: tuple[Processor, ...] = (
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
-    structlog.processors.UnicodeDecoder(),
-)
-PROCESSORS: tuple[Processor, ...] = (
-    structlog.stdlib.filter_by_level,
-    structlog.stdlib.PositionalArgumentsFormatter(),
-    structlog.processors.StackInfoRenderer(),
-    *_SHARED,
-    masked,
-    as_record,
-)
+    return as_json({**ordered, **event})
 
 
 class JsonLines(logging.Formatter):
@@ -88,7 +42,7 @@ class JsonLines(logging.Formatter):
         super().__init__()
         self._foreign = ProcessorFormatter(
             processors=[ProcessorFormatter.remove_processors_meta, masked, to_json],
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *_SHARED],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *SHARED],
             keep_exc_info=False,
         )
 
@@ -140,13 +94,3 @@ def configure(*, level: str = "INFO") -> None:
 def wanted_level(default: str = "INFO", env: Mapping[str, str] = os.environ) -> str:
     """SYNC_LOG_LEVEL, or `default`."""
     return env.get("SYNC_LOG_LEVEL", "").strip() or default
-
-
-def get_logger(name: str) -> BoundLogger:
-    """A logger of ours. It masks and goes through standard logging even where `configure` was never called."""
-    if name != TREE and not name.startswith(f"{TREE}."):
-        raise ValueError(f"{name} is not below {TREE}: Dagster would not show its lines")
-    wrapped = structlog.wrap_logger(
-        logging.getLogger(name), processors=list(PROCESSORS), wrapper_class=BoundLogger, context_class=dict
-    )
-    return cast(BoundLogger, wrapped)

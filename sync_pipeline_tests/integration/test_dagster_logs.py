@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from sync_pipeline.store.database import dagster_environment
-from sync_pipeline.telemetry.logs import TRANSPORT, TREE, StderrHandler, configure, get_logger
+from sync_pipeline.telemetry.logs import TRANSPORT, StderrHandler, configure
+from sync_pipeline.trust.logger import TREE, get_logger
 
 SETTINGS = Path(__file__).parents[2] / "dagster.yaml"
 

@@ -16,12 +16,11 @@ import structlog
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.telemetry.logs import (
     TRANSPORT,
-    TREE,
     StderrHandler,
     configure,
-    get_logger,
     wanted_level,
 )
+from sync_pipeline.trust.logger import TREE, get_logger
 from sync_pipeline.trust.secrets import Secret
 
 NAMES = (TREE, *TRANSPORT)
@@ -194,7 +193,7 @@ def test_the_level_is_checked() -> None:
 def test_the_command_line_is_quiet_unless_told(level: str, shown: bool) -> None:
     code = (
         "from sync_pipeline.cli import main, app\n"
-        "from sync_pipeline.telemetry.logs import get_logger\n"
+        "from sync_pipeline.trust.logger import get_logger\n"
         "from sync_pipeline.cli.app import app\n"
         "@app.command()\n"
         "def talk(): get_logger('sync_pipeline.cli').info('hello')\n"
