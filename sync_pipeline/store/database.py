@@ -69,7 +69,7 @@ class Database:
 async def _probe(url: str) -> None:
     try:
         conn = await AsyncConnection.connect(url, connect_timeout=CONNECT_TIMEOUT_S)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:  # a URL that cannot be read is quoted, password and all, in a ProgrammingError
         raise unreachable(url, error) from None
     await conn.close()
 

@@ -27,7 +27,7 @@ def migrate(url: str) -> list[str]:
     """
     try:
         conn = psycopg.connect(url, autocommit=True, connect_timeout=10)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:  # a URL that cannot be read is quoted, password and all, in a ProgrammingError
         raise unreachable(url, error) from None
     with conn:
         conn.execute("select pg_advisory_lock(%s)", (LOCK,))

@@ -1,0 +1,327 @@
+"""The embedded server survives what happens to servers, migrations what happens to deployments."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from sync_pipeline.kernel.errors import ConfigurationError, TransientError
+from sync_pipeline.store.database import Database, dagster_url, database_url
+from sync_pipeline.store.embedded import LONGEST_SOCKET_PATH, Embedded, data_dir
+from sync_pipeline.store.migrate import migrate
+
+PROJECT = Path(__file__).parents[2]
+MIGRATIONS = sorted(path.name for path in (PROJECT / "sync_pipeline/store/migrations").glob("*.sql"))
+
+given_url = database_url
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Path]:
+    """A folder with a space in its name that the server's account may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="sync store "))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def own(base: Path) -> Iterator[Embedded]:
+    """A server of this module's own, to be mistreated."""
+    embedded = Embedded(base / "data dir" / "postgres")
+    yield embedded
+    embedded.stop()
+
+
+def postmaster(embedded: Embedded) -> int:
+    return int((embedded.data / "postmaster.pid").read_text().split()[0])
+
+
+def numbers(url: str) -> list[int]:
+    with psycopg.connect(url) as conn:
+        return [row[0] for row in conn.execute("select n from kept order by n")]
+
+
+def put(url: str, n: int) -> None:
+    with psycopg.connect(url) as conn:
+        conn.execute("create table if not exists kept (n integer primary key)")
+        conn.execute("insert into kept values (%s)", (n,))
+
+
+def in_parallel(code: str, *arguments: str, processes: int = 4, **environment: str) -> list[str]:
+    """Run `code` in several Pythons at once; their outputs."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, *arguments],
+            cwd=PROJECT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(processes)
+    ]
+    results = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0] * processes, [error for _, error in results]
+    return [output.strip() for output, _ in results]
+
+
+class TestEmbedded:
+    def test_a_path_with_a_space(self, own: Embedded) -> None:
+        url = own.ensure()
+        put(url, 1)
+        assert " " in str(own.socket)
+        assert numbers(url) == [1]
+        parts = make_url(dagster_url(url))
+        assert parts.query["host"] == str(own.socket)
+        assert parts.query["options"] == "-csearch_path=dagster"
+
+    def test_the_socket_is_its_owners_alone(self, own: Embedded) -> None:
+        own.ensure()
+        assert own.socket.stat().st_mode & 0o077 == 0
+        assert own.data.stat().st_mode & 0o077 == 0
+
+    def test_it_is_not_root(self, own: Embedded) -> None:
+        own.ensure()
+        assert psutil.Process(postmaster(own)).uids().effective != 0
+
+    def test_ensure_again_keeps_the_server(self, own: Embedded) -> None:
+        own.ensure()
+        before = postmaster(own)
+        assert Embedded(own.base).ensure() == own.url()
+        assert postmaster(own) == before
+
+    def test_rows_survive_a_killed_server(self, own: Embedded) -> None:
+        put(own.ensure(), 2)
+        before = postmaster(own)
+        os.kill(before, signal.SIGKILL)
+        assert 2 in numbers(own.ensure())
+        assert postmaster(own) != before
+
+    def test_a_pid_file_that_names_somebody_else(self, own: Embedded) -> None:
+        put(own.ensure(), 3)
+        file = own.data / "postmaster.pid"
+        content = file.read_text().splitlines()
+        own.stop()
+        foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        try:
+            file.write_text("\n".join([str(foreign.pid), *content[1:], ""]))
+            (own.socket / ".s.PGSQL.5432.lock").write_text(f"{foreign.pid}\n")
+            assert 3 in numbers(own.ensure())
+            assert postmaster(own) != foreign.pid
+            assert foreign.poll() is None
+        finally:
+            foreign.kill()
+            foreign.wait()
+
+    def test_stop_leaves_a_foreign_process_alone(self, own: Embedded) -> None:
+        own.ensure()
+        own.stop()
+        own.stop()
+        foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        try:
+            (own.data / "postmaster.pid").write_text(f"{foreign.pid}\n{own.data}\n1\n5432\n{own.socket}\n\n\n")
+            own.stop()
+            assert foreign.poll() is None
+        finally:
+            foreign.kill()
+            foreign.wait()
+
+    def test_half_an_initdb_is_begun_again(self, base: Path) -> None:
+        half = Embedded(base / "half")
+        (half.base / "data.new" / "global").mkdir(parents=True)
+        try:
+            assert half.answers() is False
+            put(half.ensure(), 1)
+            assert numbers(half.url()) == [1]
+        finally:
+            half.stop()
+
+    def test_several_processes_start_one_server(self, own: Embedded) -> None:
+        own.ensure()
+        own.stop()
+        code = (
+            "import sys, psycopg; from pathlib import Path; from sync_pipeline.store.embedded import Embedded\n"
+            "with psycopg.connect(Embedded(Path(sys.argv[1])).ensure('together')) as conn:\n"
+            "    print(conn.execute('select pg_postmaster_start_time()::text').fetchone()[0])"
+        )
+        assert len(set(in_parallel(code, str(own.base)))) == 1
+
+    def test_a_long_path_has_its_socket_elsewhere(self, base: Path) -> None:
+        embedded = Embedded(base / ("long" * 25))
+        assert len(os.fsencode(embedded.socket)) <= LONGEST_SOCKET_PATH
+        assert embedded.socket != Embedded(base / ("long" * 26)).socket
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+    def test_as_an_ordinary_user(self, base: Path) -> None:
+        nobody = pwd.getpwnam("nobody")
+        home = base / "ordinary user"
+        home.mkdir(mode=0o700)
+        os.chown(home, nobody.pw_uid, nobody.pw_gid)
+        code = (
+            "import os, sys, psycopg; from pathlib import Path\n"
+            "from sync_pipeline.store.embedded import Embedded, data_dir\n"
+            "from sync_pipeline.store.migrate import _files, migrate\n"
+            # The interpreter may be where only root can enter, so the account changes after everything is imported.
+            "_files(); os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1])); os.umask(0o077)\n"
+            "embedded = Embedded(data_dir() / 'postgres')\n"
+            "try:\n"
+            "    print(len(migrate(embedded.ensure())), os.stat(embedded.data).st_uid)\n"
+            "finally:\n"
+            "    embedded.stop()"
+        )
+        outputs = in_parallel(
+            code, str(nobody.pw_uid), str(nobody.pw_gid), processes=1, SYNC_DATA_DIR=str(home), HOME=str(home)
+        )
+        assert outputs == [f"{len(MIGRATIONS)} {nobody.pw_uid}"]
+
+
+class TestPlaces:
+    def test_the_data_directory(self, base: Path) -> None:
+        assert data_dir({"SYNC_DATA_DIR": f" {base}/x/../y "}) == base.resolve() / "y"
+        assert data_dir({"SYNC_DATA_DIR": "~/kept"}) == Path.home().resolve() / "kept"
+        assert data_dir({}) == PROJECT / "data"
+
+    def test_the_embedded_server_lives_there(self, own: Embedded) -> None:
+        url = given_url({"SYNC_DATA_DIR": str(own.base.parent), "DATABASE_URL": " "})
+        assert url == own.url()
+        put(url, 100)
+        assert 100 in numbers(url)
+
+    def test_a_given_url_is_normalised(self) -> None:
+        for scheme in ("postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+            assert given_url({"DATABASE_URL": f"{scheme}://u:p%40@h/db?sslmode=require"}) == (
+                "postgresql://u:p%40@h/db?sslmode=require"
+            )
+
+    @pytest.mark.parametrize("url", ["mysql://u:pa55word@h/db", "host=h password=pa55word", "sqlite:///x"])
+    def test_another_database_is_refused(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match="DATABASE_URL must look like") as error:
+            given_url({"DATABASE_URL": url})
+        assert "pa55word" not in str(error.value)
+
+    def test_dagsters_url_keeps_what_was_given(self) -> None:
+        url = make_url(dagster_url("postgresql://u:p%40%2F@h:5/db?sslmode=require&options=-cwork_mem%3D1MB"))
+        assert (url.drivername, url.password, url.host, url.port, url.database) == (
+            "postgresql+psycopg2", "p@/", "h", 5, "db",
+        )  # fmt: skip
+        assert dict(url.query) == {"sslmode": "require", "options": "-cwork_mem=1MB -csearch_path=dagster"}
+        assert make_url(dagster_url("postgresql:///db?host=/a%20b")).query["host"] == "/a b"
+
+
+UNREACHABLE = [
+    "postgresql://user:pa55word@127.0.0.1:1/db",
+    "postgresql://user:pa55word@/db?host=/nowhere/at%20all",
+    "postgresql://user:pa55word@127.0.0.1:nonsense/db",
+    "postgresql://user:pa55word@[::1/db",
+    "postgresql://user@127.0.0.1:1/db?password=pa55word",
+]
+
+
+class TestUnreachable:
+    @pytest.mark.parametrize("url", UNREACHABLE)
+    async def test_one_sentence_without_the_password(self, url: str) -> None:
+        said = set()
+        with pytest.raises(ConfigurationError) as error:
+            migrate(url)
+        said.add(str(error.value))
+        assert error.value.__suppress_context__ or error.value.__context__ is None
+        with pytest.raises(ConfigurationError) as error:
+            async with Database.open(url):
+                pass
+        said.add(str(error.value))
+        assert len(said) == 1
+        [sentence] = said
+        assert "pa55word" not in sentence
+        assert "\n" not in sentence
+        assert "check DATABASE_URL" in sentence
+
+    def test_the_command_says_it_and_exits_2(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", "from sync_pipeline.cli import main; main()", "status"],
+            cwd=PROJECT,
+            env={**os.environ, "DATABASE_URL": UNREACHABLE[0]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "pa55word" not in done.stderr + done.stdout
+
+
+class TestMigrate:
+    @pytest.fixture
+    def empty(self, own: Embedded) -> str:
+        return own.ensure(f"empty_{uuid.uuid4().hex[:12]}")
+
+    def test_in_order_and_once(self, empty: str) -> None:
+        assert migrate(empty) == MIGRATIONS
+        assert migrate(empty) == []
+
+    def test_several_processes_at_once(self, empty: str) -> None:
+        code = "import sys; from sync_pipeline.store.migrate import migrate; print(*migrate(sys.argv[1]))"
+        outputs = in_parallel(code, empty)
+        assert sorted(outputs) == ["", "", "", " ".join(MIGRATIONS)]
+
+    def test_a_changed_file_is_refused(self, database_url: str) -> None:
+        with psycopg.connect(database_url) as conn:
+            conn.execute("update sync_schema.migration set sha256 = 'x' where name = %s", (MIGRATIONS[1],))
+        with pytest.raises(ConfigurationError, match=f"{MIGRATIONS[1]} was changed after"):
+            migrate(database_url)
+
+    def test_a_newer_database_is_refused(self, database_url: str) -> None:
+        with psycopg.connect(database_url) as conn:
+            conn.execute("insert into sync_schema.migration (name, sha256) values ('9999_later.sql', 'x')")
+        with pytest.raises(ConfigurationError, match="has migration 9999_later"):
+            migrate(database_url)
+
+    def test_a_failed_one_leaves_nothing_and_frees_the_lock(self, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = {"0001_good.sql": "create table good (n int)", "0002_bad.sql": "create table half (n int); select 1/0"}
+        monkeypatch.setattr("sync_pipeline.store.migrate._files", lambda: files)
+        for _ in range(2):
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                migrate(empty)
+        with psycopg.connect(empty) as conn:
+            found = conn.execute("select to_regclass('good') is not null, to_regclass('half') is null").fetchone()
+        assert found == (True, True)
+
+
+class TestTransactions:
+    async def test_all_or_nothing(self, database: Database) -> None:
+        async def fails() -> None:
+            async with database.transaction() as conn:
+                await conn.execute("insert into t values (1)")
+                raise RuntimeError("after the insert")
+
+        async with database.transaction() as conn:
+            await conn.execute("create table t (n integer)")
+        with pytest.raises(RuntimeError, match="after the insert"):
+            await fails()
+        async with database.transaction() as conn:
+            assert await (await conn.execute("select count(*) from t")).fetchone() == (0,)
+
+    async def test_a_lost_connection_may_pass(self, database: Database, database_url: str) -> None:
+        async def loses_its_connection() -> None:
+            async with database.transaction() as conn:
+                with psycopg.connect(database_url, autocommit=True) as other:
+                    other.execute("select pg_terminate_backend(%s)", (conn.info.backend_pid,))
+                await conn.execute("select 1")
+
+        with pytest.raises(TransientError, match="connection was lost"):
+            await loses_its_connection()
+        async with database.transaction() as conn:
+            assert await (await conn.execute("select current_setting('timezone')")).fetchone() == ("UTC",)
