@@ -85,10 +85,17 @@ def configure(*, level: str = "INFO") -> None:
     )
     for name in (TREE, *TRANSPORT):
         logger = logging.getLogger(name)
-        logger.setLevel(wanted if name == TREE else max(logging.WARNING, logging.getLevelNamesMapping()[wanted]))
+        threshold = logging.getLevelNamesMapping()[wanted]
+        if name != TREE:
+            threshold = max(logging.WARNING, threshold)
+        logger.setLevel(threshold)
         logger.propagate = False
-        if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
-            logger.addHandler(StderrHandler())
+        handlers = [handler for handler in logger.handlers if isinstance(handler, StderrHandler)]
+        if not handlers:
+            handlers = [StderrHandler()]
+            logger.addHandler(handlers[0])
+        # On the handler as well: Dagster lowers the logger's level for its run log, and stderr stays as quiet as asked.
+        handlers[0].setLevel(threshold)
 
 
 def wanted_level(default: str = "INFO", env: Mapping[str, str] = os.environ) -> str:

@@ -109,6 +109,16 @@ def test_configure_again_only_changes_the_level(capsys: pytest.CaptureFixture[st
     assert [line["event"] for line in lines(capsys)] == ["wanted too"]
 
 
+def test_stderr_stays_quiet_when_somebody_lowers_the_loggers_level(
+    capsys: pytest.CaptureFixture[str], kept: Kept
+) -> None:
+    configure(level="WARNING")
+    logging.getLogger(TREE).setLevel(logging.INFO)
+    get_logger("sync_pipeline.x").info("for the run log")
+    assert lines(capsys) == []
+    assert [record.getMessage() for record in kept.records] == ["for the run log"]
+
+
 def test_every_handler_sees_masked_events(capsys: pytest.CaptureFixture[str], kept: Kept) -> None:
     configure()
     secret = Secret("planted/secret value-9")
