@@ -1,0 +1,328 @@
+"""The gateway on a real database and real HTTP: quota, Retry-After, breakers, retries, audit, conditional requests."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync_pipeline.gateway.client import Gateway
+from sync_pipeline.kernel.clock import SystemClock
+from sync_pipeline.kernel.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    Deferred,
+    PermanentError,
+    TransientError,
+)
+from sync_pipeline.kernel.feed import AuthSpec, Connection, QuotaWindow, Request
+from sync_pipeline.store.database import Database
+from sync_pipeline.trust.secrets import EnvironmentSecrets
+from sync_pipeline.vendors.rest import RateHeaders, RestApi
+from sync_pipeline_tests.things import rows
+
+WIDE = (QuotaWindow("minute", 6000, 60, burst=1000),)
+GET = Request("/things/{id}", "/things/1")
+Handler = Callable[[str, dict[str, str]], bytes]
+
+
+class SkippingClock:
+    """The system's clock, except that sleeping takes no time and is written down."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+
+def answer(status: int, body: bytes = b"{}", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@dataclass
+class Vendor:
+    """A server that answers from a script, then 200; it notes what it was asked and when."""
+
+    script: list[bytes] = field(default_factory=list)
+    default: bytes = field(default_factory=lambda: answer(200))
+    seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    port: int = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Vendor]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                lines = head.decode().split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
+                self.at.append(asyncio.get_running_loop().time())
+                self.asked.set()
+                self.seen.append((lines[0].split(" ")[1], headers))
+                reply = self.script.pop(0) if self.script else self.default
+                writer.write(reply)
+                await writer.drain()
+                if b"close-now" in reply:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def connection(self, **more: object) -> Connection:
+        windows = more.pop("windows", WIDE)
+        made = Connection(
+            name="shop",
+            api=RestApi(windows, RateHeaders()),  # type: ignore[arg-type]
+            base_url=f"http://127.0.0.1:{self.port}",
+            auth=AuthSpec("bearer", "SHOP_TOKEN"),
+            windows=windows,  # type: ignore[arg-type]
+            feeds={},
+            timeout_s=2,
+        )
+        return replace(made, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def vendor() -> AsyncIterator[Vendor]:
+    async with Vendor().serving() as serving:
+        yield serving
+
+
+def gateway(
+    vendor: Vendor, database: Database, clock: SkippingClock | SystemClock | None = None, **more: object
+) -> Gateway:
+    env = {"SHOP_TOKEN": "s3cr3t-token"}
+    return Gateway(
+        vendor.connection(**more),
+        database=database,
+        secrets=EnvironmentSecrets(env),
+        clock=clock or SkippingClock(),
+        rng=random.Random(1),
+    )
+
+
+async def send(opened: Gateway, request: Request = GET) -> int:
+    return (await opened.send(request, feed="things", correlation_id="c1")).status
+
+
+async def test_every_attempt_is_audited_without_ids_or_secrets(vendor: Vendor, database: Database) -> None:
+    vendor.script = [answer(503), answer(200, b'{"a": 1}')]
+    async with gateway(vendor, database) as opened:
+        assert await send(opened, replace(GET, params=(("email", "someone@example.com"),))) == 200
+    assert vendor.seen[0][1]["authorization"] == "bearer s3cr3t-token"
+    audit = await rows(database, "select endpoint, status, error_class, attempt, bytes from sync.audit order by id")
+    assert audit == [("/things/{id}", 503, "TransientError", 1, 2), ("/things/{id}", 200, None, 2, 8)]
+    [(everything,)] = await rows(database, "select string_agg(a::text, ' ') from sync.audit a")
+    assert "s3cr3t" not in everything
+    assert "someone" not in everything
+
+
+async def test_no_budget_is_refused(vendor: Vendor, database: Database) -> None:
+    with pytest.raises(ConfigurationError, match="budget is mandatory"):
+        gateway(vendor, database, windows=())
+
+
+async def test_retry_after_in_seconds_holds_every_worker(vendor: Vendor, database: Database) -> None:
+    vendor.script = [answer(429, retry_after="1")]
+    async with gateway(vendor, database, SystemClock()) as one, gateway(vendor, database, SystemClock()) as two:
+        first = asyncio.create_task(send(one))
+        await vendor.asked.wait()
+        while not await rows(database, "select 1 from sync.quota where blocked_until is not null"):
+            await asyncio.sleep(0)
+        assert await asyncio.gather(first, send(two)) == [200, 200]
+    assert min(vendor.at[1:]) - vendor.at[0] >= 1.0
+
+
+async def test_a_long_retry_after_defers_and_is_not_cut(vendor: Vendor, database: Database) -> None:
+    vendor.script = [answer(429, retry_after="7200")]
+    async with gateway(vendor, database) as opened:
+        for _ in range(3):
+            with pytest.raises(Deferred) as caught:
+                await send(opened)
+            assert caught.value.until > datetime.now(UTC) + timedelta(seconds=7190)
+    assert len(vendor.seen) == 1
+
+
+async def test_an_http_date_is_read(vendor: Vendor, database: Database) -> None:
+    later = datetime.now(UTC) + timedelta(hours=2)
+    vendor.script = [answer(429, retry_after=f"{later:%a, %d %b %Y %H:%M:%S} GMT")]
+    async with gateway(vendor, database) as opened:
+        with pytest.raises(Deferred) as caught:
+            await send(opened)
+    assert abs((caught.value.until - later).total_seconds()) < 5
+
+
+async def test_a_spent_window_defers_instead_of_asking(vendor: Vendor, database: Database) -> None:
+    windows = (QuotaWindow("hour", 5, 3600, burst=4),)
+    async with gateway(vendor, database, windows=windows) as opened:
+        for _ in range(4):
+            await send(opened)
+        with pytest.raises(Deferred, match="quota"):
+            await send(opened)
+    assert len(vendor.seen) == 4
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+async def test_a_strict_second_stays_strict(vendor: Vendor, database: Database, workers: int) -> None:
+    """Any window of one second at the vendor holds at most ten, whoever asks."""
+    windows = (QuotaWindow("second", 10, 1, burst=4),)
+    gateways = [gateway(vendor, database, SystemClock(), windows=windows) for _ in range(workers)]
+
+    async def work(opened: Gateway) -> None:
+        async with opened:
+            for _ in range(24 // workers):
+                await send(opened)
+
+    await asyncio.gather(*(work(opened) for opened in gateways))
+    assert len(vendor.at) == 24
+    for start in vendor.at:
+        assert sum(1 for at in vendor.at if start <= at < start + 1.0) <= 10
+
+
+async def test_remaining_zero_stops_before_the_refusal(vendor: Vendor, database: Database) -> None:
+    vendor.script = [answer(200, x_ratelimit_remaining="0", x_ratelimit_reset="600")]
+    async with gateway(vendor, database, windows=(QuotaWindow("w", 1000, 3600, burst=100),)) as opened:
+        await send(opened)
+        with pytest.raises(Deferred):
+            await send(opened)
+    assert len(vendor.seen) == 1
+
+
+async def test_the_vendors_word_only_lowers(vendor: Vendor, database: Database) -> None:
+    windows = (QuotaWindow("hour", 5, 3600, burst=4),)
+    vendor.default = answer(200, x_ratelimit_remaining="4", x_ratelimit_reset="1")
+    async with gateway(vendor, database, windows=windows) as opened:
+        for _ in range(4):
+            await send(opened)
+        with pytest.raises(Deferred):
+            await send(opened)
+
+
+async def test_an_open_breaker_lets_one_probe_through(vendor: Vendor, database: Database) -> None:
+    vendor.default = answer(500)
+    clock = SkippingClock()
+    async with gateway(vendor, database, clock) as opened:
+        for _ in range(2):
+            with pytest.raises((TransientError, Deferred)):
+                await send(opened)
+        [(state, failures)] = await rows(database, "select state, failures from sync.breaker")
+        assert state == "open"
+        assert failures >= 8
+        asked = len(vendor.seen)
+        vendor.default = answer(200)
+        await rows(database, "update sync.breaker set retry_at = clock_timestamp() - interval '1 second' returning 1")
+        results = await asyncio.gather(*(send(opened) for _ in range(6)), return_exceptions=True)
+        assert results == [200] * 6
+        assert len(vendor.seen) == asked + 6
+    assert await rows(database, "select state from sync.breaker") == [("closed",)]
+
+
+async def test_a_refused_credential_is_not_hammered(vendor: Vendor, database: Database) -> None:
+    vendor.default = answer(401)
+    async with gateway(vendor, database) as opened:
+        for _ in range(3):
+            with pytest.raises(AuthenticationError):
+                await send(opened)
+    assert len(vendor.seen) == 1
+
+
+async def test_permanent_answers_are_not_retried_and_open_nothing(vendor: Vendor, database: Database) -> None:
+    vendor.default = answer(422)
+    async with gateway(vendor, database) as opened:
+        for _ in range(10):
+            with pytest.raises(PermanentError):
+                await send(opened)
+    assert len(vendor.seen) == 10
+    assert await rows(database, "select * from sync.breaker") == []
+
+
+async def test_what_may_have_arrived_is_not_sent_twice(vendor: Vendor, database: Database) -> None:
+    vendor.default = answer(503)
+    once = Request("/things/", "/things/", method="POST", body=b"{}", idempotent=False)
+    async with gateway(vendor, database) as opened:
+        with pytest.raises(TransientError):
+            await send(opened, once)
+    assert len(vendor.seen) == 1
+
+
+async def test_a_broken_answer_is_asked_again(vendor: Vendor, database: Database) -> None:
+    broken = b"HTTP/1.1 200 X\r\ncontent-length: 50\r\nx-test: close-now\r\n\r\n{"
+    vendor.script = [broken, answer(200)]
+    async with gateway(vendor, database) as opened:
+        assert await send(opened) == 200
+        assert opened.stats.retries == 1
+
+
+async def test_another_host_never_gets_the_token(vendor: Vendor, database: Database) -> None:
+    vendor.script = [answer(302, location="http://127.0.0.1:9/elsewhere")]
+    async with gateway(vendor, database) as opened:
+        with pytest.raises(PermanentError, match="redirects elsewhere"):
+            await send(opened)
+        with pytest.raises(PermanentError, match="another host"):
+            await send(opened, Request("/next", "http://169.254.169.254/latest"))
+    assert len(vendor.seen) == 1
+
+
+async def test_an_unreachable_vendor_is_named(vendor: Vendor, database: Database) -> None:
+    async with gateway(vendor, database, base_url="http://127.0.0.1:1") as opened:
+        with pytest.raises(TransientError, match=r"127\.0\.0\.1:1 cannot be reached"):
+            await send(opened)
+
+
+async def test_a_rotated_token_is_used_at_once(vendor: Vendor, database: Database) -> None:
+    env = {"SHOP_TOKEN": "old"}
+    opened = Gateway(
+        vendor.connection(),
+        database=database,
+        secrets=EnvironmentSecrets(env),
+        clock=SkippingClock(),
+        rng=random.Random(1),
+    )
+    async with opened:
+        await send(opened)
+        env["SHOP_TOKEN"] = "new"
+        await send(opened)
+    assert [headers["authorization"] for _, headers in vendor.seen] == ["bearer old", "bearer new"]
+
+
+async def test_conditional_requests_save_the_body(vendor: Vendor, database: Database) -> None:
+    request = replace(GET, conditional=True)
+    vendor.script = [answer(200, b"{}", etag='"v1"'), answer(304, b"")]
+    async with gateway(vendor, database) as opened:
+        assert await send(opened, request) == 200
+        reply = await opened.send(request, feed="things", correlation_id="c")
+    assert reply.not_modified
+    assert vendor.seen[1][1]["if-none-match"] == '"v1"'
+
+
+async def test_without_the_store_a_fixed_share_is_left(vendor: Vendor, database: Database) -> None:
+    """Never an open gate: with the quota table gone, a worker keeps to a sixteenth of the limit."""
+    clock = SkippingClock()
+    windows = (QuotaWindow("minute", 120, 60, burst=60),)
+    async with gateway(vendor, database, clock, windows=windows) as opened:
+        await rows(database, "delete from sync.quota returning 1")
+        await send(opened)
+        await send(opened)
+    assert max(clock.slept) == pytest.approx(16 * 62 / 60, rel=0.05)
