@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sync_pipeline.gateway.breaker import FIRST_COOL_DOWN_S, THRESHOLD
 from sync_pipeline.gateway.client import Gateway
 from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import (
@@ -61,6 +62,7 @@ class Vendor:
     at: list[float] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
+    delay: float = 0.0
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Vendor]:
@@ -80,6 +82,7 @@ class Vendor:
                 self.at.append(asyncio.get_running_loop().time())
                 self.asked.set()
                 self.seen.append((lines[0].split(" ")[1], headers))
+                await asyncio.sleep(self.delay)
                 reply = self.script.pop(0) if self.script else self.default
                 writer.write(reply)
                 await writer.drain()
@@ -149,8 +152,8 @@ async def test_retry_after_in_seconds_holds_every_worker(vendor: Vendor, databas
     async with gateway(vendor, database, SystemClock()) as one, gateway(vendor, database, SystemClock()) as two:
         first = asyncio.create_task(send(one))
         await vendor.asked.wait()
-        while not await rows(database, "select 1 from sync.quota where blocked_until is not null"):
-            await asyncio.sleep(0)
+        while not await rows(database, "select 1 from sync.quota where blocked_until is not null"):  # noqa: ASYNC110
+            await asyncio.sleep(0)  # the event is a row in the database
         assert await asyncio.gather(first, send(two)) == [200, 200]
     assert min(vendor.at[1:]) - vendor.at[0] >= 1.0
 
@@ -220,22 +223,29 @@ async def test_the_vendors_word_only_lowers(vendor: Vendor, database: Database) 
             await send(opened)
 
 
+async def test_failures_in_a_row_open_the_breaker_and_one_answer_closes_it(vendor: Vendor, database: Database) -> None:
+    vendor.script = [answer(500)] * THRESHOLD
+    async with gateway(vendor, database) as opened:
+        with pytest.raises(TransientError):
+            await send(opened)
+        assert await rows(database, "select * from sync.breaker") == []
+        assert await send(opened) == 200
+    assert len(vendor.seen) == THRESHOLD + 1
+    assert vendor.at[-1] - vendor.at[-2] >= FIRST_COOL_DOWN_S * 0.99
+    assert await rows(database, "select state from sync.breaker") == [("closed",)]
+
+
 async def test_an_open_breaker_lets_one_probe_through(vendor: Vendor, database: Database) -> None:
-    vendor.default = answer(500)
-    clock = SkippingClock()
-    async with gateway(vendor, database, clock) as opened:
-        for _ in range(2):
-            with pytest.raises((TransientError, Deferred)):
-                await send(opened)
-        [(state, failures)] = await rows(database, "select state, failures from sync.breaker")
-        assert state == "open"
-        assert failures >= 8
-        asked = len(vendor.seen)
-        vendor.default = answer(200)
-        await rows(database, "update sync.breaker set retry_at = clock_timestamp() - interval '1 second' returning 1")
-        results = await asyncio.gather(*(send(opened) for _ in range(6)), return_exceptions=True)
-        assert results == [200] * 6
-        assert len(vendor.seen) == asked + 6
+    await rows(
+        database,
+        "insert into sync.breaker (connection, scope, state, failures, retry_at, cool_down_s)"
+        " values ('shop', '/things/{id}', 'open', 9, clock_timestamp(), 5) returning 1",
+    )
+    vendor.delay = 0.3
+    async with gateway(vendor, database) as one, gateway(vendor, database) as two:
+        results = await asyncio.gather(*(send(opened) for opened in (one, two, one, two)))
+    assert results == [200] * 4
+    assert min(vendor.at[1:]) - vendor.at[0] >= vendor.delay
     assert await rows(database, "select state from sync.breaker") == [("closed",)]
 
 
