@@ -1,5 +1,7 @@
 -- name: begin
 -- Bad plans cost more than they may save here: an un-analyzed stage makes the planner scan the whole canonical table.
+-- For the same reason rows are looked up by LATERAL ... LIMIT, scalar subqueries and = ANY (ARRAY ...) below: none of
+-- them can be turned into a join over a whole feed.
 select pg_advisory_xact_lock(hashtextextended(%(lock)s, 0)),
        set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
 
@@ -19,32 +21,35 @@ create temp table if not exists {stage} (
 copy {stage} (seq, page_id, vendor_id, parent, modified_at, content_hash, {columns}) from stdin
 
 -- name: apply_stage
+-- The rows travel with their outcome: joining the stage to it again would be a nested loop over all pairs.
 with ranked as (
-  select seq, page_id, vendor_id, parent, modified_at, content_hash, row_number() over newest as place,
+  select *, row_number() over newest as place,
          first_value(content_hash) over newest as best_hash, first_value(modified_at) over newest as best_at
   from {stage}
   window newest as (partition by vendor_id order by modified_at desc, page_id desc, seq desc)
 ), classed as materialized (
-  select r.seq, r.page_id, case
+  select r.*, case
       when r.place > 1 then
         case when r.content_hash = r.best_hash and r.modified_at = r.best_at then 'unchanged' else 'superseded' end
       when t.vendor_id is null then
-        case when r.parent is null or exists (
-            select 1 from {target} p
-            where p.connection = %(connection)s and p.feed = %(parent_feed)s and p.vendor_id = r.parent)
+        case when r.parent is null or (
+            select true from {target} p
+            where p.connection = %(connection)s and p.feed = %(parent_feed)s and p.vendor_id = r.parent limit 1)
           then 'applied' else 'held' end
       when t.content_hash = r.content_hash and t.modified_at >= r.modified_at then 'unchanged'
       when t.modified_at > r.modified_at or (t.modified_at = r.modified_at and t.page_id > r.page_id) then 'superseded'
       else 'applied' end as outcome
   from ranked r
-  left join {target} t on t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = r.vendor_id
+  left join lateral (
+    select vendor_id, content_hash, modified_at, page_id from {target}
+    where connection = %(connection)s and feed = %(feed)s and vendor_id = r.vendor_id limit 1) t on true
 ), written as (
   insert into {target} as t
     (connection, feed, vendor_id, {columns}, modified_at, content_hash, page_id, contract_version)
   select %(connection)s, %(feed)s, s.vendor_id, {stage_columns}, s.modified_at, s.content_hash, s.page_id,
          %(contract_version)s
-  from classed c join {stage} s using (seq)
-  where c.outcome = 'applied'
+  from classed s
+  where s.outcome = 'applied'
   order by s.vendor_id
   on conflict (connection, feed, vendor_id) do update
   set {assignments}, modified_at = excluded.modified_at, content_hash = excluded.content_hash,
@@ -55,17 +60,17 @@ with ranked as (
   select %(connection)s, %(feed)s, vendor_id, modified_at, content_hash, page_id, %(table)s
   from written where %(handoff)s
 ), no_longer_held as (
-  delete from sync.held h using written w
-  where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = w.vendor_id
+  delete from sync.held
+  where connection = %(connection)s and feed = %(feed)s and vendor_id = any(array(select vendor_id from written))
 ), waiting as (
   insert into sync.held as h (connection, feed, vendor_id, parent_feed, parent_id, page_id, modified_at, content_hash,
                               contract_version, table_name, row_data)
   select %(connection)s, %(feed)s, s.vendor_id, %(parent_feed)s, s.parent, s.page_id, s.modified_at, s.content_hash,
          %(contract_version)s, %(table)s,
-         (to_jsonb(s) - 'seq' - 'parent') || jsonb_build_object('connection', %(connection)s::text,
+         (to_jsonb(s) - array['seq', 'parent', 'place', 'best_hash', 'best_at', 'outcome']) || jsonb_build_object('connection', %(connection)s::text,
            'feed', %(feed)s::text, 'contract_version', %(contract_version)s::text)
-  from classed c join {stage} s using (seq)
-  where c.outcome = 'held'
+  from classed s
+  where s.outcome = 'held'
   on conflict (connection, feed, vendor_id) do update
   set parent_id = excluded.parent_id, page_id = excluded.page_id, modified_at = excluded.modified_at,
       content_hash = excluded.content_hash, contract_version = excluded.contract_version, row_data = excluded.row_data
@@ -75,15 +80,16 @@ select page_id, outcome, count(*)::integer from classed group by page_id, outcom
 
 -- name: quarantine_cured
 update sync.quarantine q set status = %(resolution)s, resolved_at = clock_timestamp()
-from {stage} s
 where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open' and q.kind = 'quarantine'
-  and q.vendor_id = s.vendor_id and s.page_id >= q.page_id
+  and q.vendor_id = any(array(select vendor_id from {stage}))
+  and (select true from {stage} s where s.vendor_id = q.vendor_id and s.page_id >= q.page_id limit 1)
 
 -- name: release_held
 with released as (
-  delete from sync.held h using {target} p
+  delete from sync.held h
   where h.connection = %(connection)s and h.parent_feed = %(feed)s and h.table_name = %(table)s
-    and p.connection = h.connection and p.feed = h.parent_feed and p.vendor_id = h.parent_id
+    and (select true from {target} p
+         where p.connection = h.connection and p.feed = h.parent_feed and p.vendor_id = h.parent_id limit 1)
   returning h.*
 ), written as (
   insert into {target}
