@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import yaml
 
 from sync_pipeline.contracts import load_contract
 from sync_pipeline.gateway.client import Gateway
+from sync_pipeline.handoff.receiver import receiver_of
 from sync_pipeline.kernel.clock import Clock, SystemClock
 from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.errors import ConfigurationError
@@ -22,7 +24,7 @@ from sync_pipeline.landing.pages import Landing
 from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.sessions.replay import Quarantine
 from sync_pipeline.sessions.session import Progress, Session, SessionOptions, SessionReport
-from sync_pipeline.sessions.setup import FeedSetup, Setup
+from sync_pipeline.sessions.setup import FeedSetup, Receiver, Setup
 from sync_pipeline.store.database import Database, database_url
 from sync_pipeline.store.embedded import data_dir
 from sync_pipeline.store.migrate import migrate
@@ -30,6 +32,7 @@ from sync_pipeline.trust.secrets import EnvironmentSecrets, SecretProvider
 from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, contract_of, with_environment
 
 DEFS = Path(__file__).parent / "defs"
+DELIVER_EVERY_S = 2.0
 COMPONENT = "sync_pipeline.components.VendorConnection"
 
 
@@ -42,7 +45,7 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
             contract=load_contract(
                 contract_of(config, feed), options=feed.contract_options, connection=config.name, vendor=config.vendor
             ),
-            handoff=feed.handoff,
+            handoff=feed.handoff and config.handoff_url is not None,
             target_lag_s=feed.target_lag_s,
             floor_s=feed.floor_s,
             ceiling_s=feed.ceiling_s,
@@ -56,7 +59,8 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
             f"connection {config.name}: its pages also carry {', '.join(missing)}, which no feed entry describes; "
             "add the feed (or `enabled: true`) to its YAML document"
         )
-    return Setup(connection, feeds)
+    receiver = Receiver(config.handoff_url, config.handoff_token_env) if config.handoff_url else None
+    return Setup(connection, feeds, receiver)
 
 
 def load_configs(defs: Path = DEFS) -> dict[str, ConnectionConfig]:
@@ -134,9 +138,33 @@ class Runtime:
         progress: Progress | None = None,
         session_id: str | None = None,
     ) -> SessionReport:
-        async with self.gateway(setup) as gateway:
+        async with self._handing_on(setup), self.gateway(setup) as gateway:
             session = self.session(setup, gateway, options, progress=progress, session_id=session_id)
             return await session.run(feeds)
+
+    @asynccontextmanager
+    async def _handing_on(self, setup: Setup) -> AsyncIterator[None]:
+        """Deliver the outbox while the session runs, and what is left when it ends."""
+        if setup.receiver is None:
+            yield
+            return
+        async with receiver_of(
+            setup, database=self.database, secrets=self.secrets, now=self.clock.now, crash=self.crash
+        ) as handoff:
+            name = setup.connection.name
+
+            async def deliver() -> None:
+                while True:
+                    await handoff.deliver(name)
+                    await self.clock.sleep(DELIVER_EVERY_S)
+
+            task = asyncio.create_task(deliver())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            await handoff.deliver(name)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sync_pipeline.cli.places import working_database
 from sync_pipeline.cli.truth import compare
+from sync_pipeline.handoff.deliver import HANDOFF_CODES, revive
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred
 from sync_pipeline.kernel.feed import FeedId
@@ -272,6 +273,9 @@ async def quarantine_replay(chosen: QuarantineFilter, *, dry_run: bool, as_json:
             passing += report.passing
             for code, number in report.failing.items():
                 failing[code] = failing.get(code, 0) + number
+        if not dry_run and chosen.code in (None, *HANDOFF_CODES):
+            revived = await revive(runtime.database, connection=chosen.connection, feed=chosen.feed, keys=chosen.keys)
+            tried, passing = tried + revived, passing + revived
     if as_json:
         emit({"tried": tried, "passing": passing, "failing": failing, "dry_run": dry_run})
         return

@@ -45,6 +45,7 @@ def deltas_asset(config: ConnectionConfig, setup: Setup, feed: str) -> dg.Assets
                 "listed": report.listed,
                 "pages": report.pages,
                 "open": report.open,
+                "without_effect": report.without_effect,
                 "summary": dg.MetadataValue.md(summary(report).to_markdown(index=False) or ""),
                 "deltas": dg.MetadataValue.md(frame(report).head(SHOWN).to_markdown(index=False) or ""),
                 "csv": dg.MetadataValue.path(csv.name),

@@ -24,5 +24,8 @@ CODES = {
     "UNKNOWN_STATUS": "a status that no table knows; it is never guessed",
     "MISSING_EXPANSION": "the order came without its attendees, so its payment status cannot be told",
     "OUT_OF_RANGE": "a number outside what the field can mean",
+    "HANDOFF_REFUSED": "the receiver refuses the registration for good",
+    "NO_EFFECT": "applied, but neither handed on nor waiting to be",
+    "NO_ROW": "a change to hand on whose row is gone",
     "ORPHAN": "the record's parent did not come in time",
 }

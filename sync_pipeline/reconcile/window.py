@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from datetime import time as daytime
 
+from sync_pipeline.handoff.deliver import find_lost
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.landing.pages import FetchedPage
 from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
@@ -33,6 +34,8 @@ class WindowReport:
     pages: int = 0
     listed: int = 0
     deltas: list[tuple[Difference, str, bool]] = field(default_factory=list)
+    without_effect: int = 0
+    """Applied rows that were never handed on; they are dead letters now."""
 
     @property
     def by_cause(self) -> Counter[tuple[str, str]]:
@@ -88,6 +91,8 @@ async def reconcile_days(
     unseen = await comparer.unseen(target, start=begins, end=ends, seen=sorted(seen))
     report.deltas += [(one, "review", False) for one in unseen]
     await comparer.record(target, report.deltas, start=start, end=end)
+    if target.handoff:
+        report.without_effect = await find_lost(runtime.database, target)
     return report
 
 

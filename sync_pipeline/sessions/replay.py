@@ -107,7 +107,11 @@ class Quarantine:
         What passes is applied by the ledger's version rule, so a newer row is never overwritten; what fails keeps its
         row with today's codes. Idempotent: a crash in between leaves rows open whose records are already applied.
         """
-        rows = [row for row in await self.find(chosen) if row.feed.connection == setup.connection.name]
+        rows = [
+            row
+            for row in await self.find(chosen)
+            if row.feed.connection == setup.connection.name and row.kind == "quarantine"
+        ]
         failing: Counter[str] = Counter()
         total, passing = Counts(), 0
         for feed in dict.fromkeys(row.feed.feed for row in rows):

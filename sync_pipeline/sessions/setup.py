@@ -25,9 +25,18 @@ class FeedSetup:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where a connection's applied changes are handed on to."""
+
+    url: str
+    secret_env: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     connection: Connection
     feeds: Mapping[str, FeedSetup]
+    receiver: Receiver | None = None
 
     def sources(self) -> tuple[str, ...]:
         """Feeds that are asked for; the others come out of their pages."""

@@ -124,11 +124,12 @@ VENDORS: Mapping[str, Callable[[ConnectionConfig, tuple[QuotaWindow, ...]], Part
 
 
 def with_environment(config: ConnectionConfig, env: Mapping[str, str]) -> ConnectionConfig:
-    """The settings with `SYNC_<CONNECTION>_…` on top: BASE_URL, TOKEN_ENV, ORGANIZATION, ORGANIZER, EVENTS (comma
+    """The settings with `SYNC_<CONNECTION>_…` on top: BASE_URL, TOKEN_ENV, ORGANIZATION, ORGANIZER,
+    HANDOFF_URL, HANDOFF_TOKEN_ENV, EVENTS (comma
     separated) and LIMITS (`360/60,100000/86400`: requests per seconds). Raises ConfigurationError."""
     prefix = f"SYNC_{config.name.upper()}_"
     changes: dict[str, Any] = {}
-    for key in ("base_url", "token_env", "organization", "organizer"):
+    for key in ("base_url", "token_env", "organization", "organizer", "handoff_url", "handoff_token_env"):
         value = env.get(prefix + key.upper(), "").strip()
         if value:
             changes[key] = value

@@ -42,7 +42,7 @@ class FeedConfig(Strict):
         None, description="Contract by import path, `package.module:Class`; default the vendor's."
     )
     contract_options: Mapping[str, Any] = Field(default_factory=dict)
-    handoff: bool = Field(False, description="Hand applied changes on through the outbox.")
+    handoff: bool = Field(True, description="Hand applied changes on, where the connection has a handoff_url.")
     target_lag_s: float = Field(60, gt=0, description="Freshness wanted: vendor change to canonical row.")
     floor_s: float = Field(5, ge=0.01, description="Shortest time between two polls.")
     ceiling_s: float = Field(900, gt=0, description="Longest time between two polls.")
@@ -69,14 +69,20 @@ class ConnectionConfig(Strict):
     max_in_flight: int = Field(4, ge=1, le=10)
     timeout_s: float = Field(30, gt=0)
     feeds: tuple[FeedConfig, ...] = Field(min_length=1)
+    handoff_url: str | None = Field(
+        None, description="Where applied registrations are handed on: POST of JSON with an Idempotency-Key."
+    )
+    handoff_token_env: str | None = Field(None, description="Environment variable with the receiver's bearer token.")
     group: Name = Field("registrations", description="Domain: the group of its assets in the UI.")
     owners: tuple[str, ...] = Field(("team:events",), description="Owners shown in the UI: e-mail or team:name.")
     session_s: float = Field(240, gt=0, description="Longest session that the sensor asks for.")
     reconcile_cron: str = Field("15 3 * * *", description="When the daily reconcile runs, UTC.")
 
-    @field_validator("base_url")
+    @field_validator("base_url", "handoff_url")
     @classmethod
-    def _url(cls, value: str) -> str:
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http or https URL")

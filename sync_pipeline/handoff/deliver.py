@@ -1,0 +1,132 @@
+"""Outbox to sink. An outage of the receiver keeps rows waiting; only a refusal of one row makes it a dead letter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from psycopg import sql
+
+from sync_pipeline.handoff.sinks import Sink
+from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
+from sync_pipeline.kernel.errors import PermanentError, TransientError
+from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.ledger.apply import Target
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
+
+SQL = queries(__package__)
+BATCH = 100
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 300.0
+
+
+HANDOFF_CODES = ("HANDOFF_REFUSED", "NO_EFFECT", "NO_ROW")
+
+
+@dataclass(slots=True)
+class HandoffReport:
+    handed: int = 0
+    dead: int = 0
+    postponed: bool = False
+
+
+def idempotency_key(feed: FeedId, vendor_id: str, modified_at: datetime, content_hash: bytes) -> str:
+    """The same version of a registration always has the same key; it holds no id."""
+    said = f"{feed}\x1f{vendor_id}\x1f{modified_at.isoformat()}\x1f{content_hash.hex()}"
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+class Handoff:
+    """Delivers one connection's outbox."""
+
+    def __init__(self, database: Database, sink: Sink, *, crash: CrashPlan | None = None) -> None:
+        self._db = database
+        self._sink = sink
+        self._crash = crash or CrashPlan()
+
+    async def deliver(self, connection: str) -> HandoffReport:
+        """Hand on all that waits. Several changes of one registration that wait together are handed on as the newest."""
+        report = HandoffReport()
+        while not report.postponed:
+            async with self._db.transaction() as conn:
+                found = await conn.execute(SQL.claim, {"connection": connection, "limit": BATCH})
+                waiting = await found.fetchall()
+            if not waiting:
+                break
+            for number, feed, vendor_id, table, attempts in waiting:
+                if not await self._one(FeedId(connection, feed), number, vendor_id, table, attempts, report):
+                    break
+        return report
+
+    async def _one(
+        self, feed: FeedId, number: int, vendor_id: str, table: str, attempts: int, report: HandoffReport
+    ) -> bool:
+        names = {"connection": feed.connection, "feed": feed.feed, "vendor_id": vendor_id, "id": number}
+        async with self._db.transaction() as conn:
+            statement = sql.SQL(SQL.current_row).format(target=sql.Identifier(*table.split(".")))
+            row = await (await conn.execute(statement, names)).fetchone()
+        if row is None:
+            await self._bury(names, b"{}", "NO_ROW")
+            report.dead += 1
+            return True
+        document, modified_at, content_hash = row
+        payload = orjson.dumps(document)
+        try:
+            await self._sink.hand_on(idempotency_key(feed, vendor_id, modified_at, bytes(content_hash)), payload)
+        except PermanentError:
+            await self._bury(names, payload, "HANDOFF_REFUSED")
+            report.dead += 1
+            return True
+        except TransientError:
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts, 10))
+            async with self._db.transaction() as conn:
+                await conn.execute(SQL.postpone, {"connection": feed.connection, "seconds": pause})
+            report.postponed = True
+            return False
+        self._crash.reach(CrashPoint.HANDOFF_SENT)
+        async with self._db.transaction() as conn:
+            await conn.execute(SQL.handed, {**names, "modified_at": modified_at, "content_hash": content_hash})
+        report.handed += 1
+        return True
+
+    async def _bury(self, names: dict[str, Any], payload: bytes, code: str) -> None:
+        async with self._db.transaction() as conn:
+            await conn.execute(SQL.bury, {**names, "code": code, "payload": payload})
+
+
+async def find_lost(database: Database, target: Target) -> int:
+    """Registrations that were applied and have no downstream effect, nor one that waits: they become dead letters, to be
+    looked at and replayed. Returns how many."""
+    names = {"connection": target.feed.connection, "feed": target.feed.feed}
+    statement = sql.SQL(SQL.lost).format(target=sql.Identifier(*target.contract.table.split(".")))
+    async with database.transaction() as conn:
+        lost = await (await conn.execute(statement, names)).fetchall()
+        for vendor_id, modified_at, content_hash, page_id in lost:
+            row = {
+                **names,
+                "vendor_id": vendor_id,
+                "modified_at": modified_at,
+                "content_hash": content_hash,
+                "page_id": page_id,
+                "table": target.contract.table,
+            }
+            found = await (await conn.execute(SQL.queue_dead, row)).fetchone()
+            assert found is not None
+            await conn.execute(SQL.bury, {**row, "id": found[0], "code": "NO_EFFECT", "payload": b"{}"})
+    return len(lost)
+
+
+async def revive(
+    database: Database, *, connection: str | None = None, feed: str | None = None, keys: Sequence[str] | None = None
+) -> int:
+    """Put dead letters of the handoff back into the outbox; returns how many."""
+    async with database.transaction() as conn:
+        found = await conn.execute(
+            SQL.revive, {"connection": connection, "feed": feed, "keys": list(keys) if keys is not None else None}
+        )
+        return len(await found.fetchall())

@@ -1,0 +1,72 @@
+-- name: claim
+-- The newest waiting change of each entity, oldest first. An entity with a dead change waits until that is resolved.
+select max(o.id), o.feed, o.vendor_id, o.table_name, max(o.attempts)
+from sync.outbox o
+where o.connection = %(connection)s and o.status = 'waiting' and o.next_attempt_at <= clock_timestamp()
+  and not exists (select 1 from sync.outbox d where d.status = 'dead' and d.connection = o.connection
+                  and d.feed = o.feed and d.vendor_id = o.vendor_id)
+group by o.feed, o.vendor_id, o.table_name
+order by min(o.id) limit %(limit)s
+
+-- name: current_row
+select to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at', r.modified_at, r.content_hash from {target} r
+where r.connection = %(connection)s and r.feed = %(feed)s and r.vendor_id = %(vendor_id)s
+
+-- name: handed
+with gone as (
+  delete from sync.outbox
+  where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s and id <= %(id)s
+)
+insert into sync.handoff as h (connection, feed, vendor_id, modified_at, content_hash)
+values (%(connection)s, %(feed)s, %(vendor_id)s, %(modified_at)s, %(content_hash)s)
+on conflict (connection, feed, vendor_id) do update
+set modified_at = excluded.modified_at, content_hash = excluded.content_hash, handed_at = clock_timestamp()
+
+-- name: postpone
+update sync.outbox set attempts = attempts + 1,
+  next_attempt_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+where connection = %(connection)s and status = 'waiting' and next_attempt_at <= clock_timestamp()
+
+-- name: bury
+with dead as (
+  update sync.outbox set status = 'dead', error_code = %(code)s, attempts = attempts + 1
+  where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s and id <= %(id)s
+  returning page_id
+)
+insert into sync.quarantine as q (key, connection, feed, vendor_id, kind, page_id, raw, codes, problems, contract_version)
+select 'handoff:' || %(connection)s || '/' || %(feed)s || '/' || %(vendor_id)s, %(connection)s, %(feed)s, %(vendor_id)s,
+       'dead_letter', max(page_id), %(payload)s, array[%(code)s],
+       jsonb_build_array(jsonb_build_object('code', %(code)s::text, 'path', 'handoff')), 'handoff-1'
+from dead having count(*) > 0
+on conflict (key) do update
+set status = 'open', raw = excluded.raw, codes = excluded.codes, problems = excluded.problems,
+    times_seen = q.times_seen + 1, last_seen = clock_timestamp(), resolved_at = null
+
+-- name: lost
+-- Applied, but neither handed on nor waiting: an effect that never happened.
+select r.vendor_id, r.modified_at, r.content_hash, r.page_id from {target} r
+where r.connection = %(connection)s and r.feed = %(feed)s
+  and not exists (select 1 from sync.handoff h where h.connection = r.connection and h.feed = r.feed
+                  and h.vendor_id = r.vendor_id and h.content_hash = r.content_hash)
+  and not exists (select 1 from sync.outbox o where o.connection = r.connection and o.feed = r.feed
+                  and o.vendor_id = r.vendor_id)
+
+-- name: queue_dead
+insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name, status, error_code)
+values (%(connection)s, %(feed)s, %(vendor_id)s, %(modified_at)s, %(content_hash)s, %(page_id)s, %(table)s, 'waiting', null)
+returning id
+
+-- name: revive
+with chosen as (
+  select key, connection, feed, vendor_id from sync.quarantine
+  where kind = 'dead_letter' and status = 'open' and key like 'handoff:%%'
+    and (%(connection)s::text is null or connection = %(connection)s)
+    and (%(feed)s::text is null or feed = %(feed)s)
+    and (%(keys)s::text[] is null or key = any(%(keys)s))
+), woken as (
+  update sync.outbox o set status = 'waiting', attempts = 0, error_code = null, next_attempt_at = clock_timestamp()
+  from chosen c
+  where o.connection = c.connection and o.feed = c.feed and o.vendor_id = c.vendor_id and o.status = 'dead'
+)
+update sync.quarantine q set status = 'replayed', resolved_at = clock_timestamp(), attempts = attempts + 1
+from chosen c where q.key = c.key returning q.key
