@@ -1,0 +1,319 @@
+"""Registrations from vendors' records: tables exhaustively, every refusal coded, no value in a problem."""
+
+from __future__ import annotations
+
+import copy
+import json
+import unicodedata
+from typing import Any
+
+import pytest
+from email_validator import EmailNotValidError, validate_email
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_pipeline.contracts import fields
+from sync_pipeline.contracts.eventbrite import (
+    ATTENDEE_STATUS,
+    ORDER_STATUS,
+    attendee_payment_status,
+    order_payment_status,
+)
+from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.loading import load_contract
+from sync_pipeline.contracts.pretix import order_payment_status as pretix_status
+from sync_pipeline.contracts.pretix import position_payment_status
+from sync_pipeline.contracts.tiers import Tier, load_tiers, tiers_at
+from sync_pipeline.kernel.canonical import Canonical, Contract, Rejection
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.kernel.feed import RawRecord
+from sync_pipeline.kernel.wire import parse_record
+from sync_pipeline.simulator.malformed import KINDS, kinds_for
+
+CANARY = "Zyxcanary"
+ATTENDEE: dict[str, Any] = {
+    "id": "5500000305", "created": "2026-09-28T18:11:23Z", "changed": "2026-09-28T18:11:23Z", "ticket_class_id": "700602",
+    "ticket_class_name": "Early Bird", "variant_id": None, "quantity": 1,
+    "profile": {"name": f"{CANARY} Røed", "first_name": f"{CANARY}", "last_name": "Røed", "email": f" {CANARY}@Example.COM ",
+                "cell_phone": "+49 30 1393311"},
+    "answers": [], "barcodes": [{"barcode": "5500000305183072999", "status": "unused"}], "checked_in": False,
+    "cancelled": False, "refunded": False,
+    "costs": {"gross": {"currency": "EUR", "value": 3411}, "base_price": {"currency": "EUR", "value": 3411}},
+    "status": "Attending", "event_id": "900100000006", "order_id": "4400006105",
+}  # fmt: skip
+ORDER: dict[str, Any] = {
+    "id": "4400006105", "created": "2026-09-28T18:11:23Z", "changed": "2026-09-29T03:13:49Z", "name": f"{CANARY} Røed",
+    "first_name": CANARY, "last_name": "Røed", "email": f"{CANARY}@example.com", "event_id": "900100000006",
+    "costs": {"gross": {"currency": "JPY", "value": 3411}, "base_price": {"currency": "JPY", "value": 3411}},
+    "status": "placed", "attendees": [{"refunded": False, "cancelled": False}], "time_remaining": None,
+}  # fmt: skip
+PRETIX: dict[str, Any] = {
+    "code": "LZRQG", "event": "sampleconf", "status": "p", "testmode": False, "email": f"{CANARY}@post.example.org",
+    "phone": None, "locale": "en", "datetime": "2026-09-22T07:23:23Z", "total": "23.00",
+    "invoice_address": {"name": f"{CANARY} Şahin"}, "payments": [{"state": "confirmed", "amount": "23.00"}], "refunds": [],
+    "last_modified": "2026-09-23T00:30:36.708891Z",
+    "positions": [{"positionid": 1, "item": 1001, "variation": None, "price": "23.00", "attendee_name": CANARY,
+                   "attendee_email": None, "addon_to": None, "canceled": False, "checkins": []}],
+}  # fmt: skip
+
+
+def contract(name: str, **options: Any) -> Contract:
+    return load_contract(f"sync_pipeline.contracts.{name}", options=options, connection="c", vendor="v")
+
+
+CONTRACTS = {
+    "eventbrite/orders": ("eventbrite:OrderContract", ORDER),
+    "eventbrite/attendees": ("eventbrite:AttendeeContract", ATTENDEE),
+    "pretix/orders": ("pretix:OrderContract", PRETIX),
+}
+
+
+def named(made: Contract, outcome: Canonical | Rejection) -> dict[str, Any]:
+    assert isinstance(outcome, Canonical), outcome
+    return dict(zip((column.name for column in made.columns), outcome.row, strict=True))
+
+
+def position(**more: Any) -> dict[str, Any]:
+    order = {name: value for name, value in PRETIX.items() if name != "positions"}
+    return {**PRETIX["positions"][0], "_order": order, **more}
+
+
+def test_an_attendee_in_canonical_form() -> None:
+    made = contract("eventbrite:AttendeeContract")
+    row = named(made, made.check(RawRecord(ATTENDEE)))
+    assert row["email"] == "zyxcanary@example.com"
+    assert (row["kind"], row["tier"], row["payment_status"], row["currency"]) == (
+        "attendee",
+        "EARLY_BIRD",
+        "COMPLETED",
+        "EUR",
+    )
+    assert str(row["amount"]) == "34.11"
+    assert json.loads(row["metadata"])["barcodes"][0]["barcode"] == "5500000305183072999"
+
+
+def test_sentinels_stand_for_what_is_not_given() -> None:
+    made = contract("pretix:OrderContract")
+    row = named(made, made.check(RawRecord({**PRETIX, "email": None, "locale": None, "invoice_address": None})))
+    assert (row["email"], row["phone"], row["last_name"]) == ("NOT_PROVIDED",) * 3
+    assert (row["currency"], row["locale"], row["tier"]) == ("XXX", "und", "NOT_A_TICKET")
+
+
+def test_yen_have_no_cents() -> None:
+    made = contract("eventbrite:OrderContract")
+    assert str(named(made, made.check(RawRecord(ORDER)))["amount"]) == "3411"
+
+
+@pytest.mark.parametrize("feed", CONTRACTS)
+def test_every_malformed_kind_is_refused_with_a_code_and_no_value(feed: str) -> None:
+    name, good = CONTRACTS[feed]
+    made = contract(name)
+    assert isinstance(made.check(RawRecord(good)), Canonical)
+    kinds = kinds_for(feed)
+    assert len(kinds) >= 20
+    for kind in kinds:
+        raw = KINDS[kind](copy.deepcopy(good))
+        outcome = made.check(parse_record(raw))
+        assert isinstance(outcome, Rejection), kind
+        assert outcome.raw == raw
+        assert outcome.problems
+        for problem in outcome.problems:
+            assert problem.code.isupper()
+            assert CANARY.lower() not in (problem.code + problem.path).lower()
+
+
+def test_eventbrite_order_statuses() -> None:
+    person = {"refunded": False, "cancelled": False}
+    refunded, cancelled = {**person, "refunded": True}, {**person, "cancelled": True}
+    assert {status: order_payment_status(status, [person]) for status in ORDER_STATUS} == dict(ORDER_STATUS)
+    assert order_payment_status("placed", [refunded, person]) == "COMPLETED"
+    assert order_payment_status("placed", [refunded, cancelled]) == "REFUNDED"
+    assert order_payment_status("placed", [cancelled]) == "FAILED"
+    for status, attendees, code in (
+        ("quantum", [], "UNKNOWN_STATUS"),
+        (None, [], "MISSING_FIELD"),
+        ("placed", None, "MISSING_EXPANSION"),
+    ):
+        with pytest.raises(Refused) as caught:
+            order_payment_status(status, attendees)
+        assert caught.value.code == code
+
+
+def test_eventbrite_attendee_statuses() -> None:
+    for status, expected in ATTENDEE_STATUS.items():
+        assert attendee_payment_status(status, refunded=False, cancelled=False) == expected
+        assert attendee_payment_status(status, refunded=True, cancelled=True) == "REFUNDED"
+        assert attendee_payment_status(status, refunded=False, cancelled=True) == "FAILED"
+    with pytest.raises(Refused):
+        attendee_payment_status("Elsewhere", refunded=False, cancelled=False)
+
+
+def test_pretix_statuses() -> None:
+    def order(status: str, paid: str = "0", back: str = "0", state: str = "confirmed") -> dict[str, Any]:
+        return {
+            "status": status,
+            "payments": [{"state": state, "amount": paid}],
+            "refunds": [{"state": "done", "amount": back}],
+        }
+
+    assert [pretix_status(order(status)) for status in "nper"] == ["PENDING", "COMPLETED", "FAILED", "REFUNDED"]
+    assert pretix_status(order("c", "23.00", "23.00", "refunded")) == "REFUNDED"
+    assert pretix_status(order("c", "23.00", "10.00")) == "FAILED"
+    assert pretix_status(order("c")) == "FAILED"
+    assert position_payment_status(order("p", "23", "5"), canceled=True) == "REFUNDED"
+    assert position_payment_status({**order("p", "23"), "refunds": []}, canceled=True) == "FAILED"
+    assert position_payment_status(order("n"), canceled=False) == "PENDING"
+    with pytest.raises(Refused):
+        pretix_status(order("x"))
+
+
+def test_positions_are_keyed_by_event_code_and_place() -> None:
+    made = contract("pretix:PositionContract")
+    outcome = made.check(RawRecord(position()))
+    assert isinstance(outcome, Canonical)
+    assert outcome.vendor_id == "sampleconf/LZRQG/1"
+    row = named(made, outcome)
+    assert (row["tier"], row["email"]) == ("GENERAL", "zyxcanary@post.example.org")
+    assert named(made, made.check(RawRecord(position(item=999, addon_to=3))))["tier"] == "ADD_ON"
+    assert named(made, made.check(RawRecord(position(item=999))))["tier"] == "UNKNOWN_TIER"
+
+
+def test_held_for_its_parent_when_asked() -> None:
+    made = contract("eventbrite:AttendeeContract", hold_for_parent=True)
+    outcome = made.check(RawRecord(ATTENDEE))
+    assert isinstance(outcome, Canonical)
+    assert (made.parent_feed, outcome.parent) == ("orders", "4400006105")
+
+
+def test_new_fields_are_kept_and_named() -> None:
+    made = contract("eventbrite:AttendeeContract")
+    row = named(made, made.check(RawRecord({**ATTENDEE, "shoe_size": CANARY})))
+    assert json.loads(row["metadata"])["shoe_size"] == CANARY
+    assert made.drift() == {"shoe_size"}
+
+
+@given(st.permutations(list(ATTENDEE)))
+def test_the_hash_does_not_depend_on_key_order(order: list[str]) -> None:
+    made = contract("eventbrite:AttendeeContract")
+    one, two = made.check(RawRecord(ATTENDEE)), made.check(RawRecord({name: ATTENDEE[name] for name in order}))
+    assert isinstance(one, Canonical)
+    assert isinstance(two, Canonical)
+    assert one.content_hash == two.content_hash
+
+
+@given(st.text(max_size=30))
+def test_text_is_clean_or_refused(value: str) -> None:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        with pytest.raises(Refused, match=r"CONTROL_CHARACTER|LONE_SURROGATE"):
+            fields.text(value)
+        return
+    try:
+        found = fields.text(value)
+    except Refused:
+        assert any(ord(character) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(character) <= 0xFDEF for character in value)
+        return
+    assert found == unicodedata.normalize("NFC", found)
+    assert found == fields.NOT_PROVIDED or found == found.strip()
+    assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in found)
+    assert fields.text(found) == found
+
+
+ADDRESSES = st.builds(
+    lambda local, labels, top: f"{local}@{'.'.join(labels)}.{top}",
+    st.text("ab0.+-_'!", min_size=1, max_size=12),
+    st.lists(st.text("ab0-x", min_size=1, max_size=8), min_size=1, max_size=3),
+    st.sampled_from(["com", "org", "test", "local", "x", "co", "invalid", "example", "xn--p1ai", "arpa"]),
+)
+
+
+@given(ADDRESSES)
+def test_the_fast_path_agrees_with_email_validator(address: str) -> None:
+    try:
+        expected = validate_email(address, check_deliverability=False).normalized.lower()
+    except EmailNotValidError:
+        with pytest.raises(Refused, match="INVALID_EMAIL"):
+            fields.email(address)
+        return
+    assert fields.email(address) == expected
+    assert fields.email(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@b",
+        "@example.com",
+        "a@@example.com",
+        "a b@example.com",
+        "a@localhost",
+        "a@x.test",
+        "a..b@example.com",
+        "<a@example.com>",
+    ],
+)
+def test_bad_addresses_are_refused(address: str) -> None:
+    with pytest.raises(Refused, match="INVALID_EMAIL"):
+        fields.email(address)
+
+
+def test_good_addresses_are_kept() -> None:
+    assert fields.email(" O'Brien+Tag@Example.COM ") == "o'brien+tag@example.com"
+    assert fields.email("Jürgen@example.org") == "jürgen@example.org"
+    assert fields.email(None) == fields.email("  ") == "NOT_PROVIDED"
+
+
+MAPPED: dict[str, Any] = {
+    "fields": {
+        "vendor_id": "id",
+        "event_id": "event.id",
+        "email": "mail",
+        "created_at": "created",
+        "modified_at": "changed",
+    },
+    "status": "state",
+    "statuses": {"paid": "COMPLETED"},
+}
+
+
+def test_a_mapped_record() -> None:
+    made = contract("mapped:MappedContract", **MAPPED)
+    record = {"id": 7, "event": {"id": "e"}, "mail": "A@example.com", "created": "2026-01-01T00:00:00Z",
+              "changed": "2026-01-02T02:00:00+02:00", "state": "paid", "more": 1}  # fmt: skip
+    outcome = made.check(RawRecord(record))
+    assert isinstance(outcome, Canonical)
+    assert (outcome.vendor_id, outcome.modified_at.isoformat()) == ("7", "2026-01-02T00:00:00+00:00")
+    refused = made.check(RawRecord({**record, "state": "odd"}))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("UNKNOWN_STATUS", "state")]
+    assert refused.vendor_id == "7"
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "sentence"),
+    [
+        ("nowhere:Thing", {}, "cannot be imported"),
+        ("eventbrite:OrderContract", {"tires": 1}, "unknown key 'tires'"),
+        ("mapped:MappedContract", {**MAPPED, "colour": 1}, "contract_options.colour"),
+        ("mapped:MappedContract", {**MAPPED, "fields": {"shoe": "x"}}, "'shoe', which no registration has"),
+        ("mapped:MappedContract", {**MAPPED, "fields": {"vendor_id": "id"}}, "needs 'modified_at'"),
+        ("eventbrite:OrderContract", {"tiers": "gone.yaml"}, "cannot be read"),
+    ],
+)
+def test_wrong_options_are_one_sentence(path: str, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        contract(path, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_tiers_by_key_then_by_name(tmp_path: Any) -> None:
+    file = tmp_path / "tiers.yaml"
+    file.write_text("skus: {e1/10: STAFF, '10': SPEAKER}\nnames: {'gold|vip': VIP}\n")
+    tiers = load_tiers(file)
+    asked = [("e1", "10", "x"), ("e2", "10", "x"), ("e", "1", "Gold Pass"), ("e", "1", "x")]
+    assert [tiers.tier(*one) for one in asked] == [Tier.STAFF, Tier.SPEAKER, Tier.VIP, Tier.UNKNOWN_TIER]
+    for number, text in enumerate(("skus: {a: GOLD}", "names: {'(': VIP}", "tires: {}", "a: [")):
+        wrong = tmp_path / f"{number}.yaml"
+        wrong.write_text(text)
+        with pytest.raises(ConfigurationError):
+            load_tiers(wrong)
+    assert tiers_at(None).tier("x", "y", "Press & Crew") is Tier.UNKNOWN_TIER

@@ -1,0 +1,242 @@
+"""What is asked of the vendors, and how their answers are read. Bodies as their documentation shows them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from sync_pipeline.kernel.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    CursorExpired,
+    PermanentError,
+    SyncError,
+    TransientError,
+)
+from sync_pipeline.kernel.feed import Cursor, RawRecord, Reply, Request
+from sync_pipeline.polling.schedule import FeedState, next_interval, plan
+from sync_pipeline.vendors.catalogue import build_connection, with_environment
+from sync_pipeline.vendors.config import ConnectionConfig
+from sync_pipeline.vendors.eventbrite import EventbriteApi, EventbriteFeed
+from sync_pipeline.vendors.pretix import PretixApi, PretixOrders, explode
+from sync_pipeline.vendors.rest import link_header
+
+NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
+SINCE = datetime(2026, 11, 20, 3, 30, 15, 250000, tzinfo=UTC)
+
+
+def reply(body: Any, status: int = 200, **headers: str) -> Reply:
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, NOW, NOW)
+
+
+def test_eventbrite_asks_the_organization() -> None:
+    request = EventbriteFeed("orders", "1001").request(Cursor(since=SINCE, opened_at=NOW, token="AEtF"))
+    assert request.path == "/organizations/1001/orders/"
+    assert request.endpoint == "/organizations/{id}/orders/"
+    assert request.params == (
+        ("page_size", "50"), ("status", "both"), ("expand", "attendees"), ("changed_since", "2026-11-20T03:30:15Z"),
+        ("continuation", "AEtF"),
+    )  # fmt: skip
+
+
+def test_eventbrite_asks_event_after_event() -> None:
+    feed = EventbriteFeed("attendees", "", ("11", "22"))
+    assert feed.parts == 2
+    assert feed.request(Cursor(opened_at=NOW, part=1)).path == "/events/22/attendees/"
+
+
+@pytest.mark.parametrize(("more", "records", "goes_on"), [(True, [{}], True), (False, [{}], False), (True, [], False)])
+def test_eventbrite_ends_by_flag_or_empty_page(more: bool, records: list[Any], goes_on: bool) -> None:
+    body = {"pagination": {"continuation": "next", "has_more_items": more}, "orders": records}
+    read = EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW), reply(body))
+    assert (read.next is not None) == goes_on
+
+
+def test_the_vendors_clock_is_a_lower_bound() -> None:
+    body = {"pagination": {"has_more_items": False}, "orders": []}
+    late = Reply(200, {"date": "Sat, 21 Nov 2026 03:59:58 GMT"}, orjson.dumps(body), NOW - timedelta(seconds=3), NOW)
+    read = EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW), late)
+    assert read.vendor_now == NOW - timedelta(seconds=2 + 3 + 1)
+
+
+EVENTBRITE: list[tuple[int, Any, type[SyncError]]] = [
+    (401, {"error": "INVALID_AUTH"}, AuthenticationError),
+    (400, {"error": "INVALID_AUTH"}, AuthenticationError),
+    (401, {"error": "NO_AUTH"}, AuthenticationError),
+    (403, {"error": "NOT_AUTHORIZED"}, AuthenticationError),
+    (400, {"error": "BAD_CONTINUATION_TOKEN"}, CursorExpired),
+    (500, {"error": "EXPANSION_FAILED"}, TransientError),
+    (500, {"error": "INTERNAL_ERROR"}, TransientError),
+    (429, {"error": "HIT_RATE_LIMIT"}, TransientError),
+    (404, {"error": "NOT_FOUND"}, PermanentError),
+    (400, {"error": "ARGUMENTS_ERROR"}, PermanentError),
+    (301, {"error": "PERMANENTLY_MOVED"}, PermanentError),
+    (503, b"<html>down</html>", TransientError),
+    (502, b"", TransientError),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "expected"), EVENTBRITE)
+def test_eventbrite_errors(status: int, body: Any, expected: type[SyncError]) -> None:
+    request = Request("/organizations/{id}/orders/", "/organizations/424242/orders/")
+    found = EventbriteApi().classify(request, reply(body, status))
+    assert type(found) is expected
+    assert "424242" not in str(found)
+    assert isinstance(found, TransientError) is (expected is TransientError)
+    if status == 429:
+        assert isinstance(found, TransientError)
+        assert found.throttled
+
+
+def test_a_good_answer_is_no_error_and_html_is_no_page() -> None:
+    request = Request("/x", "/x")
+    assert EventbriteApi().classify(request, reply({})) is None
+    for body in (b"<html>hello</html>", b'{"pagination": {}, "orders": [{"id"', {"pagination": {}}, {"orders": []}):
+        with pytest.raises(TransientError):
+            EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW), reply(body))
+
+
+def test_pretix_asks_and_goes_on_by_page_number() -> None:
+    feed = PretixOrders("acme")
+    request = feed.request(Cursor(since=SINCE, opened_at=NOW))
+    assert request.path == "/organizers/acme/orders/"
+    assert request.params == (
+        ("page", "1"), ("page_size", "50"), ("include_canceled_positions", "true"), ("include_canceled_fees", "true"),
+        ("modified_since", "2026-11-20T03:30:15.250000Z"),
+    )  # fmt: skip
+    body = {"next": "http://internal:8000/api/v1/organizers/acme/orders/?page=2&x=1", "results": [{"code": "A"}]}
+    read = feed.read(Cursor(opened_at=NOW), reply(body, x_page_generated="2026-11-21T03:59:59.5Z"))
+    assert read.next is not None
+    assert (read.next.position, read.next.token) == (2, None)
+    assert read.vendor_now == datetime(2026, 11, 21, 3, 59, 59, 500000, tzinfo=UTC)
+    assert feed.read(Cursor(opened_at=NOW), reply({"next": None, "results": [{}]})).next is None
+
+
+def test_pretix_below_an_event_knows_its_event() -> None:
+    feed = PretixOrders("acme", ("conf",))
+    assert feed.request(Cursor(opened_at=NOW)).path == "/organizers/acme/events/conf/orders/"
+    read = feed.read(
+        Cursor(opened_at=NOW), reply({"next": None, "results": [{"code": "A", "positions": [{"positionid": 1}]}]})
+    )
+    assert read.records["orders"][0].value["event"] == "conf"
+    assert read.records["positions"][0].value["_order"]["event"] == "conf"
+
+
+def test_pretix_errors() -> None:
+    first, later = Request("/o", "/o", (("page", "1"),)), Request("/o", "/o", (("page", "3"),))
+    api = PretixApi()
+    assert api.classify(later, reply({"detail": "Invalid page."}, 404)) is None
+    assert type(api.classify(first, reply({"detail": "Invalid page."}, 404))) is PermanentError
+    assert type(api.classify(first, reply({"detail": "Invalid token."}, 401))) is AuthenticationError
+    assert type(api.classify(first, reply({"detail": "throttled"}, 429))) is TransientError
+    assert (
+        PretixOrders("a").read(Cursor(opened_at=NOW, position=3), reply({"detail": "Invalid page."}, 404)).next is None
+    )
+
+
+def test_positions_come_out_of_sound_orders_only() -> None:
+    orders = [
+        RawRecord({"code": "A", "positions": [{"positionid": 1}, "odd"]}),
+        RawRecord(None, fault="NOT_A_NUMBER", raw=b"{"),
+        RawRecord({"code": "B", "positions": "none"}),
+        RawRecord("text"),
+    ]
+    assert [record.value for record in explode(orders)] == [{"positionid": 1, "_order": {"code": "A"}}, "odd"]
+
+
+def test_the_next_link_is_found_in_its_header() -> None:
+    assert link_header('<https://x/?p=1>; rel="prev", <https://x/?p=3>; rel="next"') == "https://x/?p=3"
+    assert link_header("") is None
+
+
+BASE: dict[str, Any] = {"name": "shop", "vendor": "pretix", "base_url": "https://pretix.eu/api/v1", "token_env": "T",
+                        "organizer": "acme", "feeds": [{"name": "orders"}, {"name": "positions"}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"colour": "red"}, "unknown key `colour`; known keys there are: auth, base_url"),
+        ({"feeds": [{"name": "orders", "colour": 1}]}, "unknown key `feeds.0.colour`"),
+        ({"base_url": "ftp://x"}, "must be an http or https URL"),
+        ({"base_url": "https://user:secret@x"}, "must hold no credentials"),
+        ({"organizer": None}, "pretix needs one"),
+        ({"vendor": "rest"}, "a budget is mandatory"),
+        ({"vendor": "eventbrite"}, "Eventbrite needs one"),
+        ({"feeds": []}, "feeds"),
+        ({"feeds": [{"name": "orders"}, {"name": "orders"}]}, "stands twice"),
+        ({"limits": [{"limit": 0, "seconds": 1}]}, "limits.0.limit"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        ConnectionConfig.parse({**BASE, **changes}, where="defs.yaml")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_only_building_sees() -> None:
+    for changes, sentence in (
+        ({"feeds": [{"name": "tickets"}]}, "has no feed tickets; it has: orders, positions"),
+        ({"feeds": [{"name": "positions"}]}, "enable both"),
+        ({"token_env": None}, "token_env is missing"),
+        ({"limits": [{"limit": 5, "seconds": 1, "burst": 9}]}, "burst above the limit"),
+    ):
+        with pytest.raises(ConfigurationError, match=sentence):
+            build_connection(ConnectionConfig.parse({**BASE, **changes}, where="x"))  # type: ignore[dict-item]
+
+
+def test_the_environment_goes_over_yaml() -> None:
+    env = {"SYNC_SHOP_BASE_URL": "http://127.0.0.1:8000/api/v1/", "SYNC_SHOP_ORGANIZER": "mine", "SYNC_SHOP_EVENTS": "a, b",
+           "SYNC_SHOP_LIMITS": "100/60,5000/86400", "SYNC_SHOP_TOKEN_ENV": "OTHER"}  # fmt: skip
+    made = build_connection(with_environment(ConnectionConfig.parse(BASE, where="x"), env))
+    assert made.base_url == "http://127.0.0.1:8000/api/v1"
+    assert made.auth.secret_env == "OTHER"
+    assert [(window.limit, window.seconds) for window in made.windows] == [(100, 60), (5000, 86_400)]
+    assert made.feeds["orders"].request(Cursor(opened_at=NOW, part=1)).path == "/organizers/mine/events/b/orders/"
+    with pytest.raises(ConfigurationError, match="must look like"):
+        with_environment(ConnectionConfig.parse(BASE, where="x"), {"SYNC_SHOP_LIMITS": "x/y"})
+
+
+def test_documented_limits_have_a_source() -> None:
+    for window in build_connection(ConnectionConfig.parse(BASE, where="x")).windows + EventbriteApi().windows:
+        assert window.source
+
+
+def state(**more: Any) -> FeedState:
+    base = {
+        "feed": "f",
+        "last_poll_at": NOW,
+        "next_due": None,
+        "deferred_until": None,
+        "deferred_reason": None,
+        "window_open": False,
+    }
+    return FeedState(**{**base, **more})  # type: ignore[arg-type]
+
+
+def test_the_plan_explains_itself() -> None:
+    hour = timedelta(hours=1)
+    cases = [
+        (state(paused=True), False, "paused"),
+        (state(deferred_until=NOW + hour, deferred_reason="quota"), False, "waiting for quota until 05:00:00Z: quota"),
+        (state(deferred_until=NOW - hour, next_due=NOW + hour), False, "not due before"),
+        (state(last_poll_at=None), True, "never polled"),
+        (state(window_open=True, next_due=NOW + hour), True, "its window is open"),
+        (state(next_due=NOW), True, "due since 04:00:00Z"),
+    ]
+    for one, due, why in cases:
+        [decision] = plan([one], NOW)
+        assert (decision.due, why in decision.why) == (due, True), decision
+    assert [d.due for d in plan([case[0] for case in cases], NOW)] == [True, True, True, False, False, False]
+
+
+def test_the_interval_follows_what_polls_find() -> None:
+    assert next_interval(40, changes=3, floor_s=5, ceiling_s=100) == 20
+    assert next_interval(40, changes=0, floor_s=5, ceiling_s=100) == 60
+    assert next_interval(6, changes=1, floor_s=5, ceiling_s=100) == 5
+    assert next_interval(90, changes=0, floor_s=5, ceiling_s=100) == 100
