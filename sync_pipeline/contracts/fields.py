@@ -33,6 +33,11 @@ PLAIN_EMAIL = re.compile(
 email-validator."""
 
 
+NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+REFUSED_CHARACTER = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{NONCHARACTERS}]")
+"""Controls, lone surrogates and noncharacters."""
+
+
 class Refused(ValueError):
     """A value that fails its check. `path` is relative to the field."""
 
@@ -81,20 +86,10 @@ def identifier(value: Any) -> str:
 
 def _normalised(value: str) -> str:
     normal = unicodedata.normalize("NFC", value)
-    for character in normal:
-        if character.isprintable():
-            continue
-        category = unicodedata.category(character)
-        if category == "Cs":
-            raise Refused("LONE_SURROGATE")
-        if category == "Cc" or _is_noncharacter(character):
-            raise Refused("CONTROL_CHARACTER")
+    refused = REFUSED_CHARACTER.search(normal)
+    if refused is not None:
+        raise Refused("LONE_SURROGATE" if "\ud800" <= refused.group() <= "\udfff" else "CONTROL_CHARACTER")
     return normal
-
-
-def _is_noncharacter(character: str) -> bool:
-    point = ord(character)
-    return point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
 
 
 def email(value: Any) -> str:
@@ -175,7 +170,8 @@ def amount(value: Any) -> Decimal:
 def bounded(found: Decimal) -> Decimal:
     if not found.is_finite() or not 0 <= found <= MAX_AMOUNT:
         raise Refused("INVALID_MONEY")
-    if found != round(found, 4):
+    exponent = found.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -4 and found != round(found, 4):
         raise Refused("INVALID_MONEY")
     return found
 

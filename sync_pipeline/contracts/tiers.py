@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,10 @@ class Tier(StrEnum):
     UNKNOWN_TIER = "UNKNOWN_TIER"
 
 
+REMEMBERED = 4096
+"""Ticket names whose tier is remembered: events have few, and searching them anew for each ticket is slow."""
+
+
 @dataclass(frozen=True, slots=True)
 class TierMap:
     """By ticket key first (`event/sku` or `sku`), then by name pattern, in the order written."""
@@ -44,16 +48,20 @@ class TierMap:
     skus: Mapping[str, Tier]
     names: Sequence[tuple[re.Pattern[str], Tier]]
     version: str
+    _by_name: dict[str, Tier] = field(default_factory=dict, compare=False, repr=False)
 
     def tier(self, event: str, sku: str, name: str) -> Tier:
         """The tier, or UNKNOWN_TIER: an unmapped ticket is taken in and shown, never dropped."""
         found = self.skus.get(f"{event}/{sku}") or self.skus.get(sku)
         if found is not None:
             return found
-        for pattern, tier in self.names:
-            if pattern.search(name):
-                return tier
-        return Tier.UNKNOWN_TIER
+        known = self._by_name.get(name)
+        if known is None:
+            if len(self._by_name) >= REMEMBERED:
+                self._by_name.clear()
+            known = next((tier for pattern, tier in self.names if pattern.search(name)), Tier.UNKNOWN_TIER)
+            self._by_name[name] = known
+        return known
 
 
 @cache
