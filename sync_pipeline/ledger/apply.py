@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -292,55 +293,59 @@ def _counts(page: CheckedPage, outcomes: dict[str, int]) -> Counts:
 class Statements:
     """The ledger's statements for one canonical table, composed from the contract's columns."""
 
-    create: sql.Composed
-    copy: sql.Composed
-    apply: sql.Composed
-    cured: sql.Composed
-    release: sql.Composed
-    compare: sql.Composed
-    distrust: sql.Composed
-    unseen: sql.Composed
     parameters: dict[str, Any]
+    create: sql.SQL
+    copy: sql.SQL
+    apply: sql.SQL
+    cured: sql.SQL
+    release: sql.SQL
+    compare: sql.SQL
+    distrust: sql.SQL
+    unseen: sql.SQL
 
     @classmethod
     def of(cls, target: Target) -> Statements:
         contract = target.contract
-        schema, _, table = contract.table.partition(".")
-        names = [sql.Identifier(column.name) for column in contract.columns]
-        places: dict[str, sql.Composable] = {
-            "target": sql.Identifier(schema, table),
-            "stage": sql.Identifier(f"stage_{schema}_{table}"),
-            "columns": sql.SQL(", ").join(names),
-            "target_columns": sql.SQL(", ").join([sql.SQL("t.{}").format(name) for name in names]),
-            "stage_columns": sql.SQL(", ").join([sql.SQL("s.{}").format(name) for name in names]),
-            "assignments": sql.SQL(", ").join([sql.SQL("{0} = excluded.{0}").format(name) for name in names]),
-            "definitions": sql.SQL(", ").join(
-                [
-                    sql.SQL("{} {} not null").format(name, _sql(column.type))
-                    for name, column in zip(names, contract.columns, strict=True)
-                ]
-            ),
+        texts = _composed(contract.table, tuple((column.name, column.type) for column in contract.columns))
+        parameters = {
+            "connection": target.feed.connection,
+            "feed": target.feed.feed,
+            "parent_feed": contract.parent_feed,
+            "contract_version": contract.version,
+            "table": contract.table,
+            "handoff": target.handoff,
+            "handoff_feeds": list(target.handoff_feeds),
         }
+        return cls(parameters, *texts)
 
-        def compose(text: str) -> sql.Composed:
-            return _sql(text).format(**places)
 
-        return cls(
-            create=compose(SQL.create_stage),
-            copy=compose(SQL.copy_stage),
-            apply=compose(SQL.apply_stage),
-            cured=compose(SQL.quarantine_cured),
-            release=compose(SQL.release_held),
-            compare=compose(SQL.compare_stage),
-            distrust=compose(SQL.distrust),
-            unseen=compose(SQL.unseen),
-            parameters={
-                "connection": target.feed.connection,
-                "feed": target.feed.feed,
-                "parent_feed": contract.parent_feed,
-                "contract_version": contract.version,
-                "table": contract.table,
-                "handoff": target.handoff,
-                "handoff_feeds": list(target.handoff_feeds),
-            },
-        )
+@lru_cache(maxsize=64)
+def _composed(canonical: str, columns: tuple[tuple[str, str], ...]) -> tuple[sql.SQL, ...]:
+    """The statements for a table, in the order of Statements' fields. Composed once: doing it for each page group is slow."""
+    schema, _, table = canonical.partition(".")
+    names = [sql.Identifier(name) for name, _ in columns]
+    places: dict[str, sql.Composable] = {
+        "target": sql.Identifier(schema, table),
+        "stage": sql.Identifier(f"stage_{schema}_{table}"),
+        "columns": sql.SQL(", ").join(names),
+        "target_columns": sql.SQL(", ").join([sql.SQL("t.{}").format(name) for name in names]),
+        "stage_columns": sql.SQL(", ").join([sql.SQL("s.{}").format(name) for name in names]),
+        "assignments": sql.SQL(", ").join([sql.SQL("{0} = excluded.{0}").format(name) for name in names]),
+        "definitions": sql.SQL(", ").join(
+            [
+                sql.SQL("{} {} not null").format(name, _sql(type_))
+                for name, (_, type_) in zip(names, columns, strict=True)
+            ]
+        ),
+    }
+    templates = (
+        SQL.create_stage,
+        SQL.copy_stage,
+        SQL.apply_stage,
+        SQL.quarantine_cured,
+        SQL.release_held,
+        SQL.compare_stage,
+        SQL.distrust,
+        SQL.unseen,
+    )
+    return tuple(_sql(_sql(text).format(**places).as_string()) for text in templates)
