@@ -151,7 +151,14 @@ class Bench:
 
     def raw(self, vendor: Vendor) -> Measured:
         url = self.store.fresh("raw")
-        command = [python_of("raw"), HERE / "peer_raw.py", "--base-url", vendor.url, "--database", url]
+        command: list[str | Path] = [
+            python_of("raw"),
+            HERE / "peer_raw.py",
+            "--base-url",
+            vendor.url,
+            "--database",
+            url,
+        ]
         return measure([*command, "--page-size", str(PAGE_SIZE)], cwd=self.folder)
 
     def dlt(self, vendor: Vendor, mode: str) -> Measured:
@@ -159,7 +166,16 @@ class Bench:
         work = self.folder / "dlt"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        command = [python_of("dlt"), HERE / "peer_dlt.py", "--mode", mode, "--base-url", vendor.url, "--work", work]
+        command: list[str | Path] = [
+            python_of("dlt"),
+            HERE / "peer_dlt.py",
+            "--mode",
+            mode,
+            "--base-url",
+            vendor.url,
+            "--work",
+            work,
+        ]
         place = ["--socket", self.store.socket, "--database", "dlt", "--user", OWNER]
         return measure([*command, *place, "--page-size", str(PAGE_SIZE)], cwd=work)
 
