@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic_core import PydanticCustomError
 
 from sync_pipeline.contracts import fields
 from sync_pipeline.contracts.fields import Refused
@@ -33,15 +32,8 @@ CODE_OF_PYDANTIC = {"missing": "MISSING_FIELD", "literal_error": "UNKNOWN_STATUS
 
 
 def checked(check: Callable[[Any], Any]) -> BeforeValidator:
-    """A field check as a pydantic validator; its code becomes the error's type, and no value its message."""
-
-    def validate(value: Any) -> Any:
-        try:
-            return check(value)
-        except Refused as refused:
-            raise PydanticCustomError(refused.code, "refused") from None
-
-    return BeforeValidator(validate)
+    """A field check as a pydantic validator. Its Refused is found again in the error's context."""
+    return BeforeValidator(check)
 
 
 Text = Annotated[str, checked(fields.text)]
@@ -190,10 +182,10 @@ class RegistrationContract:
 
     def _problems(self, error: ValidationError) -> tuple[Problem, ...]:
         found = []
-        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        for detail in error.errors(include_url=False, include_input=False):
             field = str(detail["loc"][0]) if detail["loc"] else ""
-            kind = detail["type"]
-            code = kind if kind.isupper() else CODE_OF_PYDANTIC.get(kind, "WRONG_TYPE")
+            refused = detail.get("ctx", {}).get("error")
+            code = refused.code if isinstance(refused, Refused) else CODE_OF_PYDANTIC.get(detail["type"], "WRONG_TYPE")
             found.append(Problem(code, self._paths.get(field, field)))
         return tuple(found)
 
