@@ -153,7 +153,7 @@ def drive(steps: Steps, simulator: str, url: str) -> tuple[dict[FeedId, FeedResu
         nonlocal runs
         runs += 1
         outcome = definitions.resolve_job_def(job).execute_in_process(
-            instance=instance, run_config=config, partition_key=partition, raise_on_error=False
+            instance=instance, run_config={**(config or {}), **QUIET}, partition_key=partition, raise_on_error=False
         )
         if not outcome.success:
             problems.append(f"Dagster run of {job} failed; see it in the UI")
@@ -185,6 +185,9 @@ def drive(steps: Steps, simulator: str, url: str) -> tuple[dict[FeedId, FeedResu
             problems += wrong
     return results, problems, runs
 
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""The runs are recorded; their log on the terminal would drown the progress."""
 
 FAULTS = {"rates": {"malformed": 0.01, "http_503": 0.02, "reset": 0.01, "truncated": 0.01, "html": 0.01}}
 """What real vendors do on a bad day, so that the demo shows quarantine and retries at work."""

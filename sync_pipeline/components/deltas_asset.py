@@ -35,7 +35,9 @@ def deltas_asset(config: ConnectionConfig, setup: Setup, feed: str) -> dg.Assets
         first, last = context.partition_key_range
         start, end = date.fromisoformat(first), date.fromisoformat(last) + timedelta(days=1)
         async with sync.open() as runtime, runtime.gateway(setup) as gateway:
-            report = await reconcile_days(runtime, setup, feed, gateway, start=start, end=end, session=context.run_id)
+            report = await reconcile_days(
+                runtime, setup, feed, gateway, start=start, end=end, session=context.run.run_id
+            )
         csv, parquet = save(report, data_dir() / "reports")
         verdict = verdicts.parity(report.open, f"{first} to {last}" if first != last else first)
         yield dg.MaterializeResult(

@@ -117,7 +117,7 @@ async def _poll(
     options = SessionOptions(
         max_seconds=config.max_seconds or session_s, max_calls=config.max_calls, until_horizon=config.until_horizon
     )
-    report = await runtime.run_session(setup, options, feeds=feeds, progress=progress, session_id=context.run_id)
+    report = await runtime.run_session(setup, options, feeds=feeds, progress=progress, session_id=context.run.run_id)
     for name, feed in report.feeds.items():
         if feed.error is not None:
             context.log.warning("%s/%s: %s: %s", setup.connection.name, name, type(feed.error).__name__, feed.error)
@@ -142,7 +142,7 @@ async def _results(
         return []
     feed_id = FeedId(setup.connection.name, feed)
     contract = setup.feeds[feed].contract
-    facts = await facts_of.feed_facts(runtime.database, feed_id, context.run_id)
+    facts = await facts_of.feed_facts(runtime.database, feed_id, context.run.run_id)
     codes = await facts_of.top_codes(runtime.database, feed_id, facts.first_page)
     rows, lag_p95_s = await facts_of.row_facts(
         runtime.database, feed_id, contract.table, first_page=facts.first_page, since=horizon

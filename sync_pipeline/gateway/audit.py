@@ -7,11 +7,10 @@ import contextlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-import structlog
-
 from sync_pipeline.kernel.errors import TransientError
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
+from sync_pipeline.trust.logger import get_logger
 
 SQL = queries(__package__)
 BATCH = 100
@@ -84,4 +83,4 @@ class Audit:
         try:
             await self.flush()
         except TransientError:
-            structlog.get_logger(__name__).error("audit rows could not be written", rows=len(self._waiting))
+            get_logger(__name__).error("audit rows could not be written", rows=len(self._waiting))

@@ -15,7 +15,6 @@ from datetime import datetime
 from types import TracebackType
 
 import httpx
-import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.stop import stop_any
 
@@ -30,6 +29,7 @@ from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, SyncError, TransientError
 from sync_pipeline.kernel.feed import Connection, Reply, Request
 from sync_pipeline.store.database import Database
+from sync_pipeline.trust.logger import get_logger
 from sync_pipeline.trust.secrets import Secret, SecretProvider
 
 ATTEMPTS = 6
@@ -80,7 +80,7 @@ class Gateway:
         )
         self._audit = Audit(database)
         self._validators = Validators(connection.name, database)
-        self._log = structlog.get_logger(__name__).bind(connection=connection.name)
+        self._log = get_logger(__name__).bind(connection=connection.name)
         self._stack = AsyncExitStack()
         self.stats = GatewayStats()
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-import structlog
-
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan
@@ -27,6 +25,7 @@ from sync_pipeline.polling.schedule import next_due, next_interval
 from sync_pipeline.sessions.reading import recover
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.walk import Budget, PollResult, Sender, Walk
+from sync_pipeline.trust.logger import get_logger
 
 LEASE_TTL_S = 60.0
 """How long a worker on a lost host is waited for. Renewed three times in that time."""
@@ -124,7 +123,7 @@ class Session:
         self._crash = crash or CrashPlan()
         self._progress = progress
         self.id = session_id or uuid.uuid4().hex
-        self._log = structlog.get_logger(__name__).bind(connection=setup.connection.name, correlation_id=self.id)
+        self._log = get_logger(__name__).bind(connection=setup.connection.name, correlation_id=self.id)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:

@@ -1,0 +1,249 @@
+"""The Dagster side on a real database and the simulator: what operators see, and what failing checks say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import psycopg
+import pytest
+
+from sync_pipeline.cli.places import simulated_vendors
+from sync_pipeline.definitions import defs
+from sync_pipeline.resources import SyncResource
+from sync_pipeline.simulator.options import SimulatorOptions
+from sync_pipeline.simulator.server import running
+
+TODAY = datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+@dataclass
+class Desk:
+    """Definitions, an instance, a database and a simulated vendor."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    simulator: str
+    url: str
+
+    def run(
+        self, job: str, *, partition: str | None = None, only: list[dg.AssetKey] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"pretix_session": {"config": {"until_horizon": True}}}} if job == "poll_pretix" else None
+        return self.definitions.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            run_config=config,
+            partition_key=partition,
+            asset_selection=only,
+            raise_on_error=False,
+        )
+
+    def control(self, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
+        with httpx.Client(base_url=self.simulator, timeout=30) as client:
+            answer = client.get(f"/_sim/{path}") if document is None else client.post(f"/_sim/{path}", json=document)
+            shown: dict[str, Any] = answer.raise_for_status().json()
+            return shown
+
+    def asked(self) -> int:
+        number: int = self.control("stats")["vendors"]["pretix"]["requests"]
+        return number
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as conn:
+            cursor = conn.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    options = SimulatorOptions(seed=5, eventbrite_orders=5, pretix_orders=120, max_commit_lag_s=0.0, canary="Zyxcanary")
+    with running(options) as simulator:
+        for name, value in {
+            **simulated_vendors(simulator.url),
+            "DATABASE_URL": database_url,
+            "SYNC_DATA_DIR": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(name, value)
+        with dg.DagsterInstance.ephemeral() as instance:
+            yield Desk(defs(), instance, simulator.url, database_url)
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {
+        f"{found.asset_key.to_user_string()}:{found.check_name}": found
+        for found in result.get_asset_check_evaluations()
+    }
+
+
+def key(*parts: str) -> dg.AssetKey:
+    return dg.AssetKey(list(parts))
+
+
+def test_definitions_hold_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVENTBRITE_TOKEN", raising=False)
+    made = defs()
+    dg.Definitions.validate_loadable(made)
+    graph = made.resolve_asset_graph()
+    for feed in ("eventbrite/orders", "eventbrite/attendees", "pretix/orders", "pretix/positions"):
+        for stage in ("raw", "validated", "quarantine", "deltas"):
+            node = graph.get(key(*feed.split("/"), stage))
+            assert node.group_name == "registrations"
+            assert node.owners
+            assert node.kinds
+            assert node.description
+            assert all(graph.has(parent) for parent in node.parent_keys)
+    assert graph.get(key("pretix", "orders", "validated")).metadata["dagster/column_schema"].columns
+    assert all(graph.has(check.asset_key) for check in graph.asset_check_keys)
+    assert {"poll_eventbrite", "poll_pretix", "reconcile_eventbrite", "reconcile_pretix"} <= {
+        job.name for job in made.jobs or ()
+    }
+    assert {sensor.name for sensor in made.sensors or ()} >= {"eventbrite_poll", "pretix_poll"}
+    assert all(
+        sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        for sensor in made.sensors or ()
+        if sensor.name.endswith("_poll")
+    )
+
+
+def test_a_session_materializes_with_numbers_and_passing_checks(desk: Desk) -> None:
+    result = desk.run("poll_pretix")
+    assert result.success
+    found = checks(result)
+    assert {name: check.passed for name, check in found.items() if not check.passed} == {}
+    assert len(found) == 10
+    shown = {
+        event.asset_key.to_user_string(): event.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None
+    }
+    assert shown["pretix/orders/raw"]["requests"].value == desk.asked()
+    assert shown["pretix/orders/validated"]["dagster/row_count"].value == 120
+    assert shown["pretix/positions/validated"]["applied"].value == shown["pretix/positions/validated"]["received"].value
+    events = str(
+        [entry.to_json() if hasattr(entry, "to_json") else entry for entry in desk.instance.all_logs(result.run_id)]
+    )
+    assert "zyxcanary" not in events.lower()
+    assert "sim-pretix-token" not in events
+
+
+def test_rejections_above_a_twentieth_name_their_codes(desk: Desk) -> None:
+    desk.control("faults", {"malformed": {"rate": 0.4, "kinds": ["unknown_status"], "feeds": ["pretix/orders"]}})
+    found = checks(desk.run("poll_pretix"))["pretix/orders/quarantine:rejection_rate"]
+    assert not found.passed
+    assert "UNKNOWN_STATUS" in str(found.metadata["why"].value)
+    assert "quarantine replay" in str(found.metadata["why"].value)
+
+
+def test_drift_names_the_way_back(desk: Desk) -> None:
+    desk.run("poll_pretix")
+    desk.sql("update sync.feed_state set caught_up_at = caught_up_at - interval '20 minutes'")
+    desk.control("faults", {"rates": {"http_503_seconds": 1.0}, "retry_after_s": 3600})
+    result = desk.run("poll_pretix")
+    assert result.success, "waiting for the vendor is no failure"
+    found = checks(result)["pretix/orders/raw:cursor_drift"]
+    assert not found.passed
+    assert "sync-pipeline resync pretix/orders --from" in str(found.metadata["why"].value)
+
+
+def test_rows_are_derived_again_without_asking(desk: Desk) -> None:
+    desk.run("poll_pretix")
+    asked = desk.asked()
+    desk.sql("delete from registrations.registration where feed = 'positions'")
+    result = desk.run(
+        "poll_pretix", only=[key("pretix", "positions", "validated"), key("pretix", "positions", "quarantine")]
+    )
+    assert result.success
+    assert desk.asked() == asked
+    [(rows,)] = desk.sql("select count(*) from registrations.registration where feed = 'positions'")
+    assert rows == desk.control("truth/pretix/positions")["count"]
+
+
+def test_reconcile_mends_what_was_lost_and_altered(desk: Desk) -> None:
+    desk.control("mutate", {"vendor": "pretix", "changes": 20})
+    desk.run("poll_pretix")
+    chosen = desk.sql(
+        f"select vendor_id from registrations.registration where feed = 'orders' and modified_at >= '{TODAY}' order by 1 limit 2"
+    )
+    (lost,), (altered,) = chosen
+    desk.sql(f"delete from registrations.registration where feed = 'orders' and vendor_id = '{lost}'")
+    desk.sql(
+        f"update registrations.registration set amount = amount + 1 where feed = 'orders' and vendor_id = '{altered}'"
+    )
+    result = desk.run("reconcile_pretix", partition=TODAY)
+    assert result.success
+    assert checks(result)["pretix/orders/deltas:parity"].passed
+    assert sorted(
+        desk.sql("select vendor_id, cause, action, verified from sync.delta where feed = 'orders'")
+    ) == sorted([(lost, "missing_in_store", "repaired", True), (altered, "altered_in_store", "repaired", True)])
+    assert desk.run("reconcile_pretix", partition=TODAY).success
+    assert desk.sql("select count(*) from sync.delta") == [(2,)]
+
+
+def test_what_only_the_store_has_waits_for_review(desk: Desk) -> None:
+    desk.control("mutate", {"vendor": "pretix", "changes": 3})
+    desk.run("poll_pretix")
+    desk.sql(
+        "insert into registrations.registration select connection, feed, 'conf/GHOST', kind, order_id, event_id, email,"
+        " first_name, last_name, phone, ticket_sku, ticket_name, tier, quantity, amount, currency, payment_status, vendor_status, checked_in,"
+        " test_mode, locale, created_at, metadata, now(), content_hash, page_id, contract_version"
+        " from registrations.registration where feed = 'orders' limit 1"
+    )
+    found = checks(desk.run("reconcile_pretix", partition=TODAY))["pretix/orders/deltas:parity"]
+    assert not found.passed
+    assert desk.sql("select cause, action, verified from sync.delta") == [("missing_at_vendor", "review", False)]
+    assert desk.sql("select count(*) from registrations.registration where vendor_id = 'conf/GHOST'") == [(1,)]
+
+
+def test_the_sensor_decides_and_explains(desk: Desk) -> None:
+    [sensor] = [sensor for sensor in desk.definitions.sensors or () if sensor.name == "pretix_poll"]
+
+    def tick() -> dg.SensorResult | Any:
+        with dg.build_sensor_context(instance=desk.instance, resources={"sync": SyncResource()}) as context:
+            return sensor.evaluate_tick(context)
+
+    first = tick()
+    assert [request.tags["connection"] for request in first.run_requests] == ["pretix"]
+    assert "never polled" in first.run_requests[0].tags["why"]
+    desk.run("poll_pretix")
+    desk.sql("update sync.feed_state set next_due = now() + interval '1 hour'")
+    assert "not due before" in tick().skip_message
+    desk.sql(
+        "update sync.feed_state set deferred_until = now() + interval '1 hour', deferred_reason = 'the hour is spent'"
+    )
+    assert "waiting for quota until" in tick().skip_message
+    assert desk.control("stats")["vendors"]["eventbrite"]["requests"] == 0
+
+
+def test_replay_from_the_ui_says_what_would_pass(desk: Desk) -> None:
+    desk.control("faults", {"malformed": {"rate": 0.2, "kinds": ["unknown_status"], "feeds": ["pretix/orders"]}})
+    desk.run("poll_pretix")
+    [(open_rows,)] = desk.sql("select count(*) from sync.quarantine where status = 'open'")
+    result = desk.definitions.resolve_job_def("replay_quarantine").execute_in_process(instance=desk.instance)
+    [output] = [event for event in result.all_node_events if event.is_successful_output]
+    assert output.step_output_data.metadata["tried"].value == open_rows > 0
+    assert output.step_output_data.metadata["dry_run"].value
+    assert desk.sql("select count(*) from sync.quarantine where status = 'open'") == [(open_rows,)]
+
+
+def test_the_domain_asset_counts_all_connections(desk: Desk) -> None:
+    desk.run("poll_pretix")
+    [(rows,)] = desk.sql("select count(*) from registrations.registration")
+    asset = desk.definitions.resolve_assets_def(key("registrations", "registrations"))
+    result = dg.materialize([asset], instance=desk.instance, resources={"sync": SyncResource()})
+    [event] = result.get_asset_materialization_events()
+    assert event.materialization.metadata["dagster/row_count"].value == rows
+    assert "COMPLETED" in event.materialization.metadata["by_payment_status"].value
+
+
+def test_a_wrong_token_fails_the_run_with_one_sentence(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRETIX_TOKEN", "wrong-token-value")
+    result = desk.run("poll_pretix")
+    assert not result.success
+    said = str(result.get_step_failure_events()[0].step_failure_data.error)
+    assert "does not accept the token" in said
+    assert "wrong-token-value" not in said
