@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sync_pipeline.kernel.canonical import Counts
@@ -23,6 +23,9 @@ from sync_pipeline.trust.logger import get_logger
 
 AHEAD = 8
 """Pages that may wait between the fetch and the ledger: bounds memory, and is the largest group committed together."""
+
+NOT_LANDED = 0
+"""Stands for a page's id until landing gives it one."""
 
 LOG = get_logger(__name__)
 
@@ -71,8 +74,10 @@ class PollResult:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    page: FetchedPage
-    read: PageRead
+    """A page on its way to landing: still being written to the object store, and checked already."""
+
+    keeping: asyncio.Task[FetchedPage]
+    checked: Mapping[str, CheckedPage]
     after: Cursor
 
 
@@ -105,6 +110,7 @@ class Walk:
         self._rng = rng
         self._session = session
         self._crash = crash
+        self._keeping: set[asyncio.Task[FetchedPage]] = set()
 
     async def poll(self, lease: Lease, cursor: Cursor, budget: Budget) -> PollResult:
         """Walk the open window (or open the next one) until it is drained or the budget is spent.
@@ -137,7 +143,7 @@ class Walk:
         finally:
             if not task.done():
                 task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.gather(task, *self._keeping, return_exceptions=True)
 
     async def _fetch_window(
         self, cursor: Cursor, budget: Budget, queue: asyncio.Queue[Fetched | None], result: PollResult
@@ -156,8 +162,26 @@ class Walk:
                 cursor = cursors.expired(cursor)
                 continue
             after, _ = cursors.after_page(cursor, read, parts=self._feed.parts, page_received_at=reply.received_at)
-            await queue.put(Fetched(await self._keep(cursor, reply, read), read, after))
+            # The next page is fetched, and this one checked, while the disk confirms the object.
+            keeping = asyncio.create_task(self._keep(cursor, reply, read))
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._kept)
+            await queue.put(Fetched(keeping, self._check(read), after))
             cursor = after
+
+    def _kept(self, keeping: asyncio.Task[FetchedPage]) -> None:
+        self._keeping.discard(keeping)
+        if not keeping.cancelled():
+            keeping.exception()  # seen here, so that one nobody waits for any more is not reported as lost
+
+    def _check(self, read: PageRead) -> dict[str, CheckedPage]:
+        return {
+            feed: check_page(NOT_LANDED, read.records[feed], self._setup.feeds[feed].contract)
+            for feed in self._yields(read)
+        }
+
+    def _yields(self, read: PageRead) -> tuple[str, ...]:
+        return tuple(feed for feed in self._feed.yields if read.records.get(feed))
 
     async def _fetch(self, cursor: Cursor, result: PollResult) -> tuple[Reply, PageRead]:
         request = self._feed.request(cursor)
@@ -177,7 +201,7 @@ class Walk:
         raise AssertionError("unreachable")
 
     async def _keep(self, cursor: Cursor, reply: Reply, read: PageRead) -> FetchedPage:
-        yields = tuple(feed for feed in self._feed.yields if read.records.get(feed))
+        yields = self._yields(read)
         key, digest = "", b""
         if yields:
             key, digest = await asyncio.to_thread(self._objects.put, reply.body)
@@ -194,9 +218,10 @@ class Walk:
 
     async def _take(self, lease: Lease, group: list[Fetched], result: PollResult) -> None:
         after = group[-1].after
+        pages = [await fetched.keeping for fetched in group]
         landed = await self._landing.land(
             lease,
-            [fetched.page for fetched in group],
+            pages,
             after,
             session=self._session,
             followers=self._feed.yields[1:],
@@ -204,18 +229,14 @@ class Walk:
         ids = iter(landed)
         checked: dict[str, list[CheckedPage]] = {}
         for fetched in group:
-            for feed in fetched.page.yields:
-                page = next(ids)
-                checked.setdefault(feed, []).append(
-                    check_page(page.id, fetched.read.records[feed], self._setup.feeds[feed].contract)
-                )
-                await asyncio.sleep(0)
-        for feed, pages in checked.items():
-            applied = await self._ledger.apply(self._setup.target(feed), pages, fence=(lease.feed, lease.fence))
+            for feed, found in fetched.checked.items():
+                checked.setdefault(feed, []).append(replace(found, page_id=next(ids).id))
+        for feed, found_pages in checked.items():
+            applied = await self._ledger.apply(self._setup.target(feed), found_pages, fence=(lease.feed, lease.fence))
             result.released += applied.released
             for counts in applied.counts:
                 result.add(feed, counts)
-        result.pages += sum(1 for fetched in group if fetched.page.yields)
+        result.pages += sum(1 for page in pages if page.yields)
         result.cursor = after
         LOG.info(
             "pages landed and applied",
@@ -224,8 +245,8 @@ class Walk:
             feed=self._id.feed,
             cursor_position=_place(after),
             pages=len(landed),
-            bytes=sum(fetched.page.size for fetched in group),
-            records={feed: sum(page.received for page in pages) for feed, pages in checked.items()},
+            bytes=sum(page.size for page in pages),
+            records={feed: sum(page.received for page in found) for feed, found in checked.items()},
         )
         if not after.is_open:
             self._crash.reach(CrashPoint.WINDOW_CLOSED)
