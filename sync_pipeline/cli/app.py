@@ -122,6 +122,17 @@ def print_database_url() -> None:
     print(working_database())
 
 
+@app.command("env")
+def print_environment() -> None:
+    """Print what `dg` and `dagster` need, for `eval "$(sync-pipeline env)"` (starts the embedded server if needed)."""
+    import shlex
+
+    from sync_pipeline.cli.places import dagster_home, working_database
+
+    for name, value in dagster_home(working_database()).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
 @app.command()
 def stop() -> None:
     """Stop the embedded Postgres."""
