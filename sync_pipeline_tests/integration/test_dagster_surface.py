@@ -189,7 +189,8 @@ def test_what_only_the_store_has_waits_for_review(desk: Desk) -> None:
     desk.run("poll_pretix")
     desk.sql(
         "insert into registrations.registration select connection, feed, 'conf/GHOST', kind, order_id, event_id, email,"
-        " first_name, last_name, phone, ticket_sku, ticket_name, tier, quantity, amount, currency, payment_status, vendor_status, checked_in,"
+        " first_name, last_name, phone, ticket_sku, ticket_name, tier, quantity, amount, currency, payment_status, vendor_status,"
+        " checked_in,"
         " test_mode, locale, created_at, metadata, now(), content_hash, page_id, contract_version"
         " from registrations.registration where feed = 'orders' limit 1"
     )
@@ -234,7 +235,7 @@ def test_the_domain_asset_counts_all_connections(desk: Desk) -> None:
     desk.run("poll_pretix")
     [(rows,)] = desk.sql("select count(*) from registrations.registration")
     asset = desk.definitions.resolve_assets_def(key("registrations", "registrations"))
-    result = dg.materialize([asset], instance=desk.instance, resources={"sync": SyncResource()})
+    result = dg.materialize([asset], instance=desk.instance)
     [event] = result.get_asset_materialization_events()
     assert event.materialization.metadata["dagster/row_count"].value == rows
     assert "COMPLETED" in event.materialization.metadata["by_payment_status"].value
