@@ -12,8 +12,11 @@ import dagster as dg
 import httpx
 import psycopg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
 
 from sync_pipeline.cli.places import simulated_vendors
+from sync_pipeline.contracts import tiers
 from sync_pipeline.definitions import defs
 from sync_pipeline.resources import SyncResource
 from sync_pipeline.simulator.options import SimulatorOptions
@@ -110,6 +113,47 @@ def test_definitions_hold_together(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_the_keys_are_those_that_operators_know() -> None:
+    """A rename loses an asset's history in the UI: change this list only on purpose."""
+    made = defs()
+    feeds = ("eventbrite/attendees", "eventbrite/orders", "pretix/orders", "pretix/positions")
+    shown = [found.to_user_string() for found in made.resolve_asset_graph().get_all_asset_keys()]
+    assert sorted(shown) == sorted(
+        ["registrations/registrations"]
+        + [f"{feed}/{stage}" for feed in feeds for stage in ("deltas", "quarantine", "raw", "validated")]
+    )
+    repository = made.get_repository_def()
+    assert sorted(name for name in repository.job_names if not name.startswith("__")) == [
+        "poll_eventbrite",
+        "poll_pretix",
+        "reconcile_eventbrite",
+        "reconcile_pretix",
+        "replay_quarantine",
+    ]
+    assert sorted(sensor.name for sensor in repository.sensor_defs) == [
+        "domain_assets",
+        "eventbrite_poll",
+        "pretix_poll",
+    ]
+    assert sorted(schedule.name for schedule in repository.schedule_defs) == [
+        "reconcile_eventbrite_daily",
+        "reconcile_pretix_daily",
+    ]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning"
+)  # its own reading
+def test_what_dagster_ships_of_the_definitions_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {name: f"secret-of-{name.lower()}" for name in ("EVENTBRITE_TOKEN", "PRETIX_TOKEN")}
+    secrets["DATABASE_URL"] = "postgresql://someone:secret-of-database@nowhere/none"
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    shipped = serialize_value(RepositorySnap.from_def(defs().get_repository_def()))
+    assert "poll_pretix" in shipped
+    assert "secret-of" not in shipped
+
+
 def test_a_session_materializes_with_numbers_and_passing_checks(desk: Desk) -> None:
     result = desk.run("poll_pretix")
     assert result.success
@@ -161,6 +205,26 @@ def test_rows_are_derived_again_without_asking(desk: Desk) -> None:
     assert desk.asked() == asked
     [(rows,)] = desk.sql("select count(*) from registrations.registration where feed = 'positions'")
     assert rows == desk.control("truth/pretix/positions")["count"]
+
+
+def test_a_new_tier_mapping_reaches_old_rows_without_asking(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.run("poll_pretix")
+    asked = desk.asked()
+    students = "select count(*) from registrations.registration where feed = 'positions' and tier = 'STUDENT'"
+    presses = "select count(*) from registrations.registration where feed = 'positions' and tier = 'PRESS'"
+    [(before,)] = desk.sql(students)
+    assert before > 0
+    assert desk.sql(presses) == [(0,)]
+    changed = (tiers.MAPPINGS / "tiers.yaml").read_text().replace(": STUDENT", ": PRESS")
+    (tmp_path / "tiers.yaml").write_text(changed)
+    monkeypatch.setattr(tiers, "MAPPINGS", tmp_path)
+    desk.definitions = defs()
+    assert desk.run("poll_pretix", only=[key("pretix", "positions", "validated")]).success
+    assert desk.sql(students) == [(0,)]
+    assert desk.sql(presses) == [(before,)]
+    assert desk.asked() == asked
 
 
 def test_reconcile_mends_what_was_lost_and_altered(desk: Desk) -> None:
@@ -217,6 +281,12 @@ def test_the_sensor_decides_and_explains(desk: Desk) -> None:
         "update sync.feed_state set deferred_until = now() + interval '1 hour', deferred_reason = 'the hour is spent'"
     )
     assert "waiting for quota until" in tick().skip_message
+    desk.sql("update sync.feed_state set deferred_until = null, next_due = now() - interval '1 minute'")
+    assert "due since" in tick().run_requests[0].tags["why"]
+    desk.instance.create_run_for_job(
+        desk.definitions.resolve_job_def("poll_pretix"), status=dg.DagsterRunStatus.STARTED
+    )
+    assert tick().skip_message == "a session of this connection is running"
     assert desk.control("stats")["vendors"]["eventbrite"]["requests"] == 0
 
 
@@ -245,6 +315,8 @@ def test_a_wrong_token_fails_the_run_with_one_sentence(desk: Desk, monkeypatch: 
     monkeypatch.setenv("PRETIX_TOKEN", "wrong-token-value")
     result = desk.run("poll_pretix")
     assert not result.success
+    assert desk.asked() == 1, "a refused token is not tried again"
+    assert not [event for event in result.all_node_events if event.is_step_up_for_retry]
     said = str(result.get_step_failure_events()[0].step_failure_data.error)
     assert "does not accept the token" in said
     assert "wrong-token-value" not in said
