@@ -27,7 +27,8 @@ def registrations_asset() -> dg.AssetsDefinition:
         tags={"personal": "true"},
         metadata={"dagster/table_name": "registrations.registration"},
         description="All registrations of all connections in one vocabulary: `registrations.registration`.",
-        automation_condition=dg.AutomationCondition.eager(),
+        # Some session is nearly always running; plain eager would wait for all of them to rest at once.
+        automation_condition=dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_in_progress()),
     )
     async def registrations(context: dg.AssetExecutionContext, sync: SyncResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         import pandas as pd
