@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__ or "sync_pipeline.cli")
 CHANGES_PER_MINUTE = 30
+GRACE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,30 @@ def run_dev(*, port: int, simulator_port: int, seed: int) -> int:
         console.print(f"Simulated vendors: {simulator.url} (they change {CHANGES_PER_MINUTE} records a minute)")
         console.print(f"Dagster UI:        http://127.0.0.1:{port}  (Ctrl-C stops both)")
         command = [_dg(), "dev", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=PROJECT, env=dict(os.environ))
+        return run_until_told(command)
+
+
+def run_until_told(command: list[str]) -> int:
+    """Run the UI in a group of its own and end the whole group on Ctrl-C or SIGTERM: its daemons and code servers do not
+    end with their parent."""
+
+    def told(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, told)
+    process = subprocess.Popen(command, cwd=PROJECT, env=dict(os.environ), start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGINT)
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            return process.wait()
+            return process.wait(timeout=GRACE_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            return -signal.SIGKILL
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 async def known_world(url: str) -> World | None:
