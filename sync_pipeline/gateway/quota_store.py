@@ -53,14 +53,14 @@ class Quota:
 
     async def open(self) -> None:
         async with self._db.transaction() as conn:
-            for pace, window in zip(self._paces, self._paces, strict=True):
+            for pace in self._paces:
                 await conn.execute(
                     SQL.ensure_window,
                     {
                         "scope": self._scope,
                         "name": pace.name,
-                        "limit": window.limit,
-                        "seconds": window.seconds,
+                        "limit": pace.limit,
+                        "seconds": pace.seconds,
                         "kind": "sliding",
                         "burst": pace.burst,
                     },

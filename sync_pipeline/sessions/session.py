@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.clock import Clock
@@ -81,14 +80,6 @@ class SessionReport:
         for report in self.feeds.values():
             if isinstance(report.error, ClientFault | PermanentError):
                 raise report.error
-
-
-class OpenGateway(Protocol):
-    """A gateway held open for the session."""
-
-    async def __aenter__(self) -> Sender: ...
-
-    async def __aexit__(self, *exc: object) -> object: ...
 
 
 Progress = Callable[[str, PollResult], None]

@@ -115,7 +115,7 @@ class Walk:
     async def poll(self, lease: Lease, cursor: Cursor, budget: Budget) -> PollResult:
         """Walk the open window (or open the next one) until it is drained or the budget is spent.
 
-        Whatever was fetched before an error is landed and applied before the error is raised.
+        What was fetched before the vendor or the network failed is landed and applied before the error is raised.
         """
         if not cursor.is_open:
             cursor = cursors.open_window(cursor, now=self._clock.now(), overlap=self._feed.overlap)
