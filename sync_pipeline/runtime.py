@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -138,6 +139,8 @@ class Runtime:
         progress: Progress | None = None,
         session_id: str | None = None,
     ) -> SessionReport:
+        # What is imported and set up by now stays for good: collections of garbage need not walk it again and again.
+        gc.freeze()
         async with self._handing_on(setup), self.gateway(setup) as gateway:
             session = self.session(setup, gateway, options, progress=progress, session_id=session_id)
             return await session.run(feeds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection
+from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection, instant_text
 from sync_pipeline.kernel.feed import FeedId, RawRecord
 from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
 from sync_pipeline.store.database import Database
@@ -42,7 +41,10 @@ class ThingContract:
     columns: Sequence[Column] = (Column("name", "text", "", personal=True), Column("size", "integer", ""))
     unknown: set[str] = field(default_factory=set)
 
-    def check(self, record: RawRecord) -> Canonical | Rejection:
+    def check(self, records: Sequence[RawRecord]) -> list[Canonical | Rejection]:
+        return [self._check(record) for record in records]
+
+    def _check(self, record: RawRecord) -> Canonical | Rejection:
         value: Any = record.value
         raw = record.raw if record.raw is not None else orjson.dumps(value)
         if record.fault:
@@ -50,11 +52,9 @@ class ThingContract:
         name = value.get("id")
         if not isinstance(value.get("size"), int) or value["size"] < self.smallest:
             return Rejection(name, (Problem("BAD_SIZE", "size"),), raw)
-        row = (value["name"], value["size"])
         self.unknown |= value.keys() - {"id", "name", "size", "at", "parent"}
-        return Canonical(
-            name, at(value["at"]), hashlib.sha256(orjson.dumps(row)).digest()[:16], row, value.get("parent")
-        )
+        row = (value["name"], str(value["size"]))
+        return Canonical.of(name, instant_text(at(value["at"])), row, value.get("parent"))
 
     def drift(self) -> frozenset[str]:
         return frozenset(self.unknown)

@@ -10,6 +10,8 @@ from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
 
+from sync_pipeline.contracts.currencies import CURRENCIES, EXPONENTS
+
 NOT_PROVIDED = "NOT_PROVIDED"
 """Stands for text that the vendor did not give."""
 
@@ -103,7 +105,7 @@ def email(value: Any) -> str:
     address = value.strip().lower()
     if not address:
         return NOT_PROVIDED
-    if "--" not in address and PLAIN_EMAIL.match(address):
+    if is_plain_email(address):
         return address
     try:
         return validate_email(address, check_deliverability=False).normalized.lower()
@@ -111,6 +113,17 @@ def email(value: Any) -> str:
         raise Refused("INVALID_EMAIL") from None
     except (ValueError, UnicodeError):
         raise Refused("INVALID_EMAIL") from None
+
+
+def is_plain_email(address: str) -> bool:
+    """Whether a trimmed, lower-cased address is valid beyond doubt."""
+    return "--" not in address and PLAIN_EMAIL.match(address) is not None
+
+
+def language(value: Any) -> str:
+    """A BCP 47 tag as given; `und` when absent or empty."""
+    found = text(value)
+    return UNDETERMINED if found is NOT_PROVIDED else found
 
 
 def instant(value: Any) -> datetime:
@@ -212,197 +225,3 @@ def quantity(value: Any) -> int:
     if not 0 <= value <= 100_000:
         raise Refused("OUT_OF_RANGE")
     return value
-
-
-CURRENCIES = frozenset(
-    [
-        "AED",
-        "AFN",
-        "ALL",
-        "AMD",
-        "ANG",
-        "AOA",
-        "ARS",
-        "AUD",
-        "AWG",
-        "AZN",
-        "BAM",
-        "BBD",
-        "BDT",
-        "BGN",
-        "BHD",
-        "BIF",
-        "BMD",
-        "BND",
-        "BOB",
-        "BRL",
-        "BSD",
-        "BTN",
-        "BWP",
-        "BYN",
-        "BZD",
-        "CAD",
-        "CDF",
-        "CHF",
-        "CLF",
-        "CLP",
-        "CNY",
-        "COP",
-        "CRC",
-        "CUP",
-        "CVE",
-        "CZK",
-        "DJF",
-        "DKK",
-        "DOP",
-        "DZD",
-        "EGP",
-        "ERN",
-        "ETB",
-        "EUR",
-        "FJD",
-        "FKP",
-        "GBP",
-        "GEL",
-        "GHS",
-        "GIP",
-        "GMD",
-        "GNF",
-        "GTQ",
-        "GYD",
-        "HKD",
-        "HNL",
-        "HTG",
-        "HUF",
-        "IDR",
-        "ILS",
-        "INR",
-        "IQD",
-        "IRR",
-        "ISK",
-        "JMD",
-        "JOD",
-        "JPY",
-        "KES",
-        "KGS",
-        "KHR",
-        "KMF",
-        "KPW",
-        "KRW",
-        "KWD",
-        "KYD",
-        "KZT",
-        "LAK",
-        "LBP",
-        "LKR",
-        "LRD",
-        "LSL",
-        "LYD",
-        "MAD",
-        "MDL",
-        "MGA",
-        "MKD",
-        "MMK",
-        "MNT",
-        "MOP",
-        "MRU",
-        "MUR",
-        "MVR",
-        "MWK",
-        "MXN",
-        "MYR",
-        "MZN",
-        "NAD",
-        "NGN",
-        "NIO",
-        "NOK",
-        "NPR",
-        "NZD",
-        "OMR",
-        "PAB",
-        "PEN",
-        "PGK",
-        "PHP",
-        "PKR",
-        "PLN",
-        "PYG",
-        "QAR",
-        "RON",
-        "RSD",
-        "RUB",
-        "RWF",
-        "SAR",
-        "SBD",
-        "SCR",
-        "SDG",
-        "SEK",
-        "SGD",
-        "SHP",
-        "SLE",
-        "SOS",
-        "SRD",
-        "SSP",
-        "STN",
-        "SVC",
-        "SYP",
-        "SZL",
-        "THB",
-        "TJS",
-        "TMT",
-        "TND",
-        "TOP",
-        "TRY",
-        "TTD",
-        "TWD",
-        "TZS",
-        "UAH",
-        "UGX",
-        "USD",
-        "UYU",
-        "UZS",
-        "VED",
-        "VES",
-        "VND",
-        "VUV",
-        "WST",
-        "XAF",
-        "XCD",
-        "XCG",
-        "XOF",
-        "XPF",
-        "XXX",
-        "YER",
-        "ZAR",
-        "ZMW",
-        "ZWG",
-    ]
-)
-"""ISO 4217 alphabetic codes in use."""
-
-EXPONENTS = {
-    **dict.fromkeys(
-        [
-            "BIF",
-            "CLP",
-            "DJF",
-            "GNF",
-            "ISK",
-            "JPY",
-            "KMF",
-            "KRW",
-            "PYG",
-            "RWF",
-            "UGX",
-            "VND",
-            "VUV",
-            "XAF",
-            "XOF",
-            "XPF",
-            "XXX",
-        ],
-        0,
-    ),
-    **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
-    "CLF": 4,
-}
-"""Digits after the point, where they are not two (ISO 4217)."""

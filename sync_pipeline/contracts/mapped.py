@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -42,11 +43,13 @@ class MappedContract(RegistrationContract):
         self._tiers = tiers
         self._status = options.status
         self._statuses = dict(options.statuses)
-        self._direct = [(name, path) for name, path in options.fields.items() if "." not in path]
+        direct = [(name, path) for name, path in options.fields.items() if "." not in path]
+        self._direct = [name for name, _ in direct]
+        self._pick = picker([path for _, path in direct])
         self._nested = [(name, path.split(".")) for name, path in options.fields.items() if "." in path]
         self._constants = {"kind": "attendee", **options.constants}
         self._epoch = options.timestamps == "epoch"
-        self._used = {path for _, path in self._direct} | {options.status}
+        self._used = {path for _, path in direct} | {options.status}
         digest = hashlib.sha256(orjson.dumps(options.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
         id_path = options.fields["vendor_id"]
         known = None if options.known is None else frozenset(options.known) | {part[0] for _, part in self._nested}
@@ -59,9 +62,8 @@ class MappedContract(RegistrationContract):
         )
 
     def map_record(self, record: Mapping[str, Any]) -> Mapped:
-        values: dict[str, Any] = {**self._constants}
-        for name, path in self._direct:
-            values[name] = record.get(path)
+        values: dict[str, Any] = self._constants.copy()
+        values.update(zip(self._direct, self._pick(record), strict=True))
         for name, parts in self._nested:
             values[name] = reach(record, parts)
         status: Any = record.get(self._status) if "." not in self._status else reach(record, self._status.split("."))
@@ -88,6 +90,22 @@ class MappedContract(RegistrationContract):
                 values[name] = moment.isoformat()
         used = self._used
         return Mapped(values, {name: value for name, value in record.items() if name not in used})
+
+
+def picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """A function from a record to its values of `names`, None for those it lacks."""
+    if len(names) < 2:
+        return lambda record: tuple(record.get(name) for name in names)
+    quickly = operator.itemgetter(*names)
+
+    def pick(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        try:
+            found: tuple[Any, ...] = quickly(record)
+        except KeyError:
+            found = tuple([record.get(name) for name in names])
+        return found
+
+    return pick
 
 
 def reach(value: Any, parts: list[str]) -> Any:

@@ -6,21 +6,19 @@ query need not know which vendor leaves what out.
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from sync_pipeline.contracts import fields
+from sync_pipeline.contracts import columns, fields
 from sync_pipeline.contracts.fields import Refused
 from sync_pipeline.contracts.tiers import Tier
-from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection
+from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection, instant_text
 from sync_pipeline.kernel.feed import RawRecord
 from sync_pipeline.kernel.wire import raw_bytes
 
@@ -63,7 +61,7 @@ class Registration(BaseModel):
     vendor_status: Text = fields.NOT_PROVIDED
     checked_in: Annotated[bool, checked(fields.flag)] = False
     test_mode: Annotated[bool, checked(fields.flag)] = False
-    locale: Text = fields.UNDETERMINED
+    locale: Annotated[str, checked(fields.language)] = fields.UNDETERMINED
     created_at: Annotated[datetime, checked(fields.instant)]
     modified_at: Annotated[datetime, checked(fields.instant)]
 
@@ -92,9 +90,33 @@ COLUMNS = (
 )
 ROW = operator.attrgetter(*(column.name for column in COLUMNS[:-1]))
 
+TEXT = columns.optional(columns.text, fields.NOT_PROVIDED)
+FLAG = columns.optional(columns.flag, "f")
+CHECKS: Mapping[str, columns.Check] = {
+    "kind": columns.one_of(frozenset({"order", "attendee"})),
+    "order_id": columns.identifier,
+    "event_id": columns.identifier,
+    "email": columns.optional(columns.email, fields.NOT_PROVIDED),
+    "first_name": TEXT,
+    "last_name": TEXT,
+    "phone": TEXT,
+    "ticket_sku": TEXT,
+    "ticket_name": TEXT,
+    "tier": columns.one_of(frozenset(Tier)),
+    "quantity": columns.optional(columns.quantity, "1"),
+    "amount": columns.optional(columns.amount, "0"),
+    "currency": columns.optional(columns.currency, fields.NO_CURRENCY),
+    "payment_status": columns.one_of(frozenset(get_args(PaymentStatus))),
+    "vendor_status": TEXT,
+    "checked_in": FLAG,
+    "test_mode": FLAG,
+    "locale": columns.optional(columns.text, fields.UNDETERMINED),
+    "created_at": columns.instant,
+}
+"""The model's fields in the order of COLUMNS, as whole columns."""
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+
+class Mapped(NamedTuple):
     """A vendor's record as input for the model, and what is left of it.
 
     `paths`: where each canonical field stands in the vendor's record, for messages.
@@ -131,14 +153,60 @@ class RegistrationContract:
         self._now = now
         self._drift: set[str] = set()
 
-    def check(self, record: RawRecord) -> Canonical | Rejection:
+    def check(self, records: Sequence[RawRecord]) -> list[Canonical | Rejection]:
+        found = [self._mapped(record) for record in records]
+        clean = iter(self._clean([mapped for mapped in found if isinstance(mapped, Mapped)]))
+        outcomes: list[Canonical | Rejection] = []
+        kept: list[Mapping[str, Any]] = []
+        for record, mapped in zip(records, found, strict=True):
+            if isinstance(mapped, Rejection):
+                outcomes.append(mapped)
+                continue
+            outcome = next(clean) or self._judged(record, mapped)
+            outcomes.append(outcome)
+            if isinstance(outcome, Canonical):
+                kept.append(mapped.rest)
+        if self._known is not None:
+            self._drift |= set[str]().union(*kept) - self._known
+        return outcomes
+
+    def _mapped(self, record: RawRecord) -> Mapped | Rejection:
         value = record.value
         if record.fault is not None:
             return Rejection(None, (Problem(record.fault, ""),), raw_bytes(record))
         if type(value) is not dict:
             return Rejection(None, (Problem("NOT_AN_OBJECT", ""),), raw_bytes(record))
         try:
-            mapped = self._map(value)
+            return self._map(value)
+        except Refused as refused:
+            return self._rejected(record, (Problem(refused.code, refused.path),))
+
+    def _clean(self, mapped: Sequence[Mapped]) -> list[Canonical | None]:
+        """Records whose every field is clean as it stands; None for those that need the model's judgement."""
+        given = [record.values for record in mapped]
+        ids = columns.identifier([values.get("vendor_id") for values in given])
+        modified = columns.instant([values.get("modified_at") for values in given])
+        rows = zip(
+            *[check([values.get(name) for values in given]) for name, check in CHECKS.items()],
+            [self._metadata_or_none(record.rest) for record in mapped],
+            strict=True,
+        )
+        latest = instant_text(self._now() + FUTURE)
+        return [
+            None if vendor_id is None or at is None or at > latest or None in row
+            else Canonical.of(vendor_id, at, row, record.parent)
+            for record, vendor_id, at, row in zip(mapped, ids, modified, rows, strict=True)
+        ]  # fmt: skip
+
+    def _metadata_or_none(self, rest: Mapping[str, Any]) -> str | None:
+        try:
+            return self._metadata(rest)
+        except Refused:
+            return None
+
+    def _judged(self, record: RawRecord, mapped: Mapped) -> Canonical | Rejection:
+        """One record by the model: the definition of what is valid, and why another is not."""
+        try:
             model = Registration.__pydantic_validator__.validate_python(mapped.values)
             metadata = self._metadata(mapped.rest)
             if model.modified_at > self._now() + FUTURE:
@@ -147,12 +215,8 @@ class RegistrationContract:
             return self._rejected(record, (Problem(refused.code, refused.path),))
         except ValidationError as error:
             return self._rejected(record, self._problems(error))
-        if self._known is not None and not mapped.rest.keys() <= self._known:
-            self._drift |= mapped.rest.keys() - self._known
-        row = (*ROW(model), metadata)
-        # Built without separators that text could hold: canonical text has no control characters.
-        digest = hashlib.blake2b("\x1f".join(map(str, row)).encode(), digest_size=16).digest()
-        return Canonical(model.vendor_id, model.modified_at, digest, row, mapped.parent)
+        row = (*map(as_text, ROW(model)), metadata)
+        return Canonical.of(model.vendor_id, instant_text(model.modified_at), row, mapped.parent)
 
     def drift(self) -> frozenset[str]:
         return frozenset(name for name in self._drift if len(name) <= 100 and name.isprintable())
@@ -188,6 +252,13 @@ class RegistrationContract:
             code = refused.code if isinstance(refused, Refused) else CODE_OF_PYDANTIC.get(detail["type"], "WRONG_TYPE")
             found.append(Problem(code, self._paths.get(field, field)))
         return tuple(found)
+
+
+def as_text(value: str | bool | int | Decimal | datetime) -> str:
+    """A value of the model as Canonical wants it."""
+    if value is True or value is False:
+        return "t" if value else "f"
+    return instant_text(value) if isinstance(value, datetime) else str(value)
 
 
 def member(value: Any, path: str) -> Mapping[str, Any]:

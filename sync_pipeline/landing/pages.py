@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.types.json import Jsonb
 
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
@@ -141,17 +141,12 @@ class Landing:
         async with self._db.transaction() as conn:
             return await self._register_all(conn, source, pages, session)
 
-    async def _register_all(
-        self, conn: AsyncConnection[Any], source: FeedId, pages: Sequence[FetchedPage], session: str
-    ) -> list[LandedPage]:
-        return [await self._register(conn, source, feed, page, session) for page in pages for feed in page.yields]
-
     @staticmethod
-    async def _register(
-        conn: AsyncConnection[Any], source: FeedId, feed: str, page: FetchedPage, session: str
-    ) -> LandedPage:
-        found = await conn.execute(
-            SQL.insert_page,
+    async def _register_all(
+        conn: AsyncConnection[Any], source: FeedId, pages: Sequence[FetchedPage], session: str
+    ) -> list[LandedPage]:
+        landing = [(page, feed) for page in pages for feed in page.yields]
+        rows = [
             {
                 "connection": source.connection,
                 "feed": feed,
@@ -163,13 +158,18 @@ class Landing:
                 "fetched_at": page.fetched_at,
                 "cursor": encode(page.cursor),
                 "audit_id": page.audit_id,
-            },
-        )
-        row = await found.fetchone()
-        assert row is not None
-        return LandedPage(
-            row[0], FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor
-        )
+            }
+            for page, feed in landing
+        ]
+        if not rows:
+            return []
+        async with conn.cursor() as cursor:
+            await cursor.executemany(SQL.insert_page, rows, returning=True)
+            ids = [await _only(result) async for result in cursor.results()]
+        return [
+            LandedPage(i, FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor)
+            for i, (page, feed) in zip(ids, landing, strict=True)
+        ]
 
     async def pending(self, connection: str, feeds: Sequence[str], *, limit: int = 50) -> list[LandedPage]:
         """Pages that a killed worker landed and did not apply, oldest first."""
@@ -225,3 +225,9 @@ class Landing:
     async def _note(self, sql: str, parameters: dict[str, Any]) -> None:
         async with self._db.transaction() as conn:
             await conn.execute(sql, parameters)
+
+
+async def _only(result: AsyncCursor[Any]) -> Any:
+    row = await result.fetchone()
+    assert row is not None
+    return row[0]

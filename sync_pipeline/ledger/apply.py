@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 from psycopg import AsyncConnection, sql
 
-from sync_pipeline.kernel.canonical import Canonical, Contract, Counts, Rejection
+from sync_pipeline.kernel.canonical import NULL, Canonical, Contract, Counts, Rejection, copy_fields
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import Fenced, InvariantViolation
 from sync_pipeline.kernel.feed import FeedId, RawRecord
@@ -58,17 +58,14 @@ class Applied:
     released: int
 
 
-def check_page(page_id: int, records: Iterable[RawRecord], contract: Contract) -> CheckedPage:
+def check_page(page_id: int, records: Sequence[RawRecord], contract: Contract) -> CheckedPage:
     """Run the contract over a page's records."""
-    valid: list[Canonical] = []
-    rejected: list[Rejection] = []
-    for record in records:
-        outcome = contract.check(record)
-        if isinstance(outcome, Canonical):
-            valid.append(outcome)
-        else:
-            rejected.append(outcome)
-    return CheckedPage(page_id, valid, rejected)
+    outcomes = contract.check(records)
+    return CheckedPage(
+        page_id,
+        [outcome for outcome in outcomes if isinstance(outcome, Canonical)],
+        [outcome for outcome in outcomes if isinstance(outcome, Rejection)],
+    )
 
 
 def quarantine_key(feed: FeedId, rejection: Rejection) -> str:
@@ -79,6 +76,25 @@ def quarantine_key(feed: FeedId, rejection: Rejection) -> str:
         else b"raw:" + rejection.raw
     )
     return hashlib.blake2b(f"{feed}\x1f".encode() + identity, digest_size=16).hexdigest()
+
+
+def _quarantine_rows(target: Target, page: CheckedPage) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": quarantine_key(target.feed, rejection),
+            "connection": target.feed.connection,
+            "feed": target.feed.feed,
+            "vendor_id": rejection.vendor_id,
+            "page_id": page.page_id,
+            "raw": rejection.raw,
+            "codes": sorted({problem.code for problem in rejection.problems}),
+            "problems": orjson.dumps(
+                [{"code": problem.code, "path": problem.path} for problem in rejection.problems]
+            ).decode(),
+            "contract_version": target.contract.version,
+        }
+        for rejection in page.rejected
+    ]
 
 
 class Ledger:
@@ -103,48 +119,67 @@ class Ledger:
         are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now.
         Raises InvariantViolation, and keeps nothing, when a record would be unaccounted for.
         """
+        statements = Statements.of(target)
         async with self._db.transaction() as conn:
-            await conn.execute(SQL.begin, {"lock": f"ledger:{target.feed}"})
-            if fence is not None:
-                await self._require_lease(conn, *fence)
-            todo = await self._not_yet_applied(conn, pages) if count else list(pages)
-            outcome = await self._write(conn, target, todo, resolution)
-            if count:
-                await self._count(conn, target, todo, outcome)
-            released = await self._release(conn, target)
+            todo = await self._begin(conn, statements, target, pages, fence=fence, count=count)
+            if any(page.valid for page in todo):
+                await copy_to_stage(conn, statements, todo)
+            self._crash.reach(CrashPoint.LEDGER_STAGED)
+            counts = await self._write(conn, statements, target, todo, resolution)
+            released = await self._settle(conn, statements, target, todo, counts if count else ())
             self._crash.reach(CrashPoint.LEDGER_BEFORE_COMMIT)
         self._crash.reach(CrashPoint.LEDGER_AFTER_COMMIT)
         _log_rejections(target, todo)
-        return Applied(outcome, len(pages) - len(todo), released)
+        return Applied(counts, len(pages) - len(todo), released)
 
-    async def _require_lease(self, conn: AsyncConnection[Any], feed: FeedId, fence: int) -> None:
-        found = await conn.execute(SQL.holds_lease, {"connection": feed.connection, "feed": feed.feed, "fence": fence})
-        if await found.fetchone() is None:
+    async def _begin(
+        self,
+        conn: AsyncConnection[Any],
+        statements: Statements,
+        target: Target,
+        pages: Sequence[CheckedPage],
+        *,
+        fence: tuple[FeedId, int] | None,
+        count: bool,
+    ) -> list[CheckedPage]:
+        """Lock the feed; returns the pages that are still to be applied.
+
+        Here and below statements that do not wait for each other's answers are sent together: while pages are checked,
+        each answer waited for costs this session's event loop a turn of milliseconds.
+        """
+        feed, number = fence or (target.feed, None)
+        async with conn.pipeline():
+            await conn.execute(SQL.begin, {"lock": f"ledger:{target.feed}"})
+            holder = await conn.execute(
+                SQL.holds_lease, {"connection": feed.connection, "feed": feed.feed, "fence": number}
+            )
+            landed = await conn.execute(SQL.still_landed, {"pages": [page.page_id for page in pages]})
+            await conn.execute(statements.create)
+        if fence is not None and await holder.fetchone() is None:
             raise Fenced(
-                f"{feed}: another worker has taken this feed's lease (fence {fence} is stale); "
+                f"{feed}: another worker has taken this feed's lease (fence {number} is stale); "
                 "nothing was applied, the other worker will apply the landed pages"
             )
-
-    async def _not_yet_applied(self, conn: AsyncConnection[Any], pages: Sequence[CheckedPage]) -> list[CheckedPage]:
-        found = await conn.execute(SQL.still_landed, {"pages": [page.page_id for page in pages]})
-        landed = {row[0] for row in await found.fetchall()}
-        return [page for page in pages if page.page_id in landed]
+        still = {row[0] for row in await landed.fetchall()}
+        return [page for page in pages if page.page_id in still] if count else list(pages)
 
     async def _write(
-        self, conn: AsyncConnection[Any], target: Target, pages: Sequence[CheckedPage], resolution: str
+        self,
+        conn: AsyncConnection[Any],
+        statements: Statements,
+        target: Target,
+        pages: Sequence[CheckedPage],
+        resolution: str,
     ) -> list[Counts]:
-        outcomes: dict[int, dict[str, int]] = {page.page_id: {} for page in pages}
-        if any(page.valid for page in pages):
-            statements = Statements.of(target)
-            await conn.execute(statements.create)
-            await copy_to_stage(conn, statements, pages)
-            self._crash.reach(CrashPoint.LEDGER_STAGED)
+        rejected = [row for page in pages for row in _quarantine_rows(target, page)]
+        async with conn.pipeline():
             found = await conn.execute(statements.apply, statements.parameters)
-            for page_id, outcome, number in await found.fetchall():
-                outcomes[page_id][outcome] = number
             await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
-        for page in pages:
-            await self._quarantine(conn, target, page)
+            if rejected:
+                await conn.cursor().executemany(SQL.quarantine_put, rejected)
+        outcomes: dict[int, dict[str, int]] = {page.page_id: {} for page in pages}
+        for page_id, outcome, number in await found.fetchall():
+            outcomes[page_id][outcome] = number
         counts = [_counts(page, outcomes[page.page_id]) for page in pages]
         for page, counted in zip(pages, counts, strict=True):
             if not counted.conserved:
@@ -154,58 +189,35 @@ class Ledger:
                 )
         return counts
 
-    async def _quarantine(self, conn: AsyncConnection[Any], target: Target, page: CheckedPage) -> None:
-        if not page.rejected:
-            return
-        rows = [
-            {
-                "key": quarantine_key(target.feed, rejection),
-                "connection": target.feed.connection,
-                "feed": target.feed.feed,
-                "vendor_id": rejection.vendor_id,
-                "page_id": page.page_id,
-                "raw": rejection.raw,
-                "codes": sorted({problem.code for problem in rejection.problems}),
-                "problems": orjson.dumps(
-                    [{"code": problem.code, "path": problem.path} for problem in rejection.problems]
-                ).decode(),
-                "contract_version": target.contract.version,
-            }
-            for rejection in page.rejected
-        ]
-        async with conn.cursor() as cursor:
-            await cursor.executemany(SQL.quarantine_put, rows)
-
-    async def _count(
-        self, conn: AsyncConnection[Any], target: Target, pages: Sequence[CheckedPage], counts: Sequence[Counts]
-    ) -> None:
-        rows = [
-            {
-                "page": page.page_id,
-                "contract_version": target.contract.version,
-                "received": page.received,
-                "applied": counted.applied,
-                "unchanged": counted.unchanged,
-                "superseded": counted.superseded,
-                "held": counted.held,
-                "quarantined": counted.quarantined,
-            }
-            for page, counted in zip(pages, counts, strict=True)
-        ]
-        if not rows:
-            return
-        async with conn.cursor() as cursor:
-            await cursor.executemany(SQL.count_page, rows)
-            if cursor.rowcount != len(rows):
-                raise InvariantViolation(
-                    f"{target.feed}: {len(rows)} pages were to be counted, {cursor.rowcount} could be; "
-                    "nothing was applied"
-                )
-
-    async def _release(self, conn: AsyncConnection[Any], target: Target) -> int:
-        statements = Statements.of(target)
-        found = await conn.execute(statements.release, statements.parameters)
-        return sum(row[1] for row in await found.fetchall())
+    async def _settle(
+        self,
+        conn: AsyncConnection[Any],
+        statements: Statements,
+        target: Target,
+        pages: Sequence[CheckedPage],
+        counts: Sequence[Counts],
+    ) -> int:
+        """Write the counts to the pages (none are given for a replay) and release who waited for these records."""
+        async with conn.pipeline():
+            counted = await conn.execute(
+                SQL.count_pages,
+                {
+                    "contract_version": target.contract.version,
+                    "pages": [page.page_id for page, _ in zip(pages, counts, strict=False)],
+                    "received": [one.received for one in counts],
+                    "applied": [one.applied for one in counts],
+                    "unchanged": [one.unchanged for one in counts],
+                    "superseded": [one.superseded for one in counts],
+                    "held": [one.held for one in counts],
+                    "quarantined": [one.quarantined for one in counts],
+                },
+            )
+            released = await conn.execute(statements.release, statements.parameters)
+        if counted.rowcount != len(counts):
+            raise InvariantViolation(
+                f"{target.feed}: {len(counts)} pages were to be counted, {counted.rowcount} could be; nothing was applied"
+            )
+        return sum(row[1] for row in await released.fetchall())
 
     async def expire_held(self, connection: str, *, ttl_s: float) -> int:
         """Turn records whose parent did not come within `ttl_s` seconds into dead letters; returns how many."""
@@ -252,25 +264,20 @@ async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, page
     """COPY the valid records of `pages` into the stage table."""
     seq = 0
     async with conn.cursor().copy(statements.copy) as copy:
-        # The formatter is asked directly: an await for each row costs more than formatting it.
-        write = copy.formatter.write_row
         for page in pages:
-            page_id = page.page_id
-            for record in page.valid:
-                seq += 1
-                data = write(
-                    (
-                        seq,
-                        page_id,
-                        record.vendor_id,
-                        record.parent,
-                        record.modified_at,
-                        record.content_hash,
-                        *record.row,
-                    )
-                )
-                if data:
-                    await copy.write(data)
+            await copy.write(copy_lines(page.page_id, page.valid, seq))
+            seq += len(page.valid)
+
+
+def copy_lines(page_id: int, records: Sequence[Canonical], seq: int) -> bytes:
+    """A line of the stage table for each record, numbered from `seq` + 1 on."""
+    lines: list[bytes] = []
+    for vendor_id, modified_at, content_hash, row, parent in records:
+        seq += 1
+        names = f"{NULL if parent is None else copy_fields((parent,))}\t{copy_fields((vendor_id,))}"
+        head = f"{seq}\t{page_id}\t{modified_at}\t\\\\x{content_hash.hex()}\t{names}\t"
+        lines += (head.encode(), row, b"\n")
+    return b"".join(lines)
 
 
 def _sql(text: str) -> sql.SQL:

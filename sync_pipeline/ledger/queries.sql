@@ -18,7 +18,7 @@ create temp table if not exists {stage} (
 ) on commit delete rows
 
 -- name: copy_stage
-copy {stage} (seq, page_id, vendor_id, parent, modified_at, content_hash, {columns}) from stdin
+copy {stage} (seq, page_id, modified_at, content_hash, parent, vendor_id, {columns}) from stdin
 
 -- name: apply_stage
 -- The rows travel with their outcome: joining the stage to it again would be a nested loop over all pairs.
@@ -132,12 +132,15 @@ set page_id = excluded.page_id, codes = excluded.codes, problems = excluded.prob
     resolved_at = case when q.status = 'discarded' and q.raw = excluded.raw then q.resolved_at end,
     raw = excluded.raw
 
--- name: count_page
-update sync.page
+-- name: count_pages
+update sync.page p
 set status = 'applied', applied_at = clock_timestamp(), contract_version = %(contract_version)s,
-    received = %(received)s, applied = %(applied)s, unchanged = %(unchanged)s, superseded = %(superseded)s,
-    held = %(held)s, quarantined = %(quarantined)s
-where id = %(page)s and status = 'landed'
+    received = c.received, applied = c.applied, unchanged = c.unchanged, superseded = c.superseded,
+    held = c.held, quarantined = c.quarantined
+from unnest(%(pages)s::bigint[], %(received)s::integer[], %(applied)s::integer[], %(unchanged)s::integer[],
+            %(superseded)s::integer[], %(held)s::integer[], %(quarantined)s::integer[])
+  as c(page, received, applied, unchanged, superseded, held, quarantined)
+where p.id = c.page and p.status = 'landed'
 
 -- name: note_drift
 insert into sync.contract_drift as d (connection, feed, path, contract_version)

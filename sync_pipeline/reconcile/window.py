@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from datetime import time as daytime
 
 from sync_pipeline.handoff.deliver import find_lost
+from sync_pipeline.kernel.canonical import instant_text
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.landing.pages import FetchedPage
 from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
@@ -98,7 +99,8 @@ async def reconcile_days(
 
 def _within(page: CheckedPage, end: datetime) -> CheckedPage:
     """Lists have no upper bound: later changes belong to later days."""
-    return CheckedPage(page.page_id, [record for record in page.valid if record.modified_at < end], ())
+    limit = instant_text(end)
+    return CheckedPage(page.page_id, [record for record in page.valid if record.modified_at < limit], ())
 
 
 def _once(differences: Sequence[Difference]) -> list[Difference]:

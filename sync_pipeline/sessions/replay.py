@@ -132,7 +132,7 @@ class Quarantine:
         pages: dict[int, list[Canonical]] = {}
         failed: list[tuple[str, Rejection]] = []
         for key, raw, page_id in await self._payloads([row.key for row in rows]):
-            outcome = contract.check(parse_record(raw))
+            [outcome] = contract.check([parse_record(raw)])
             if isinstance(outcome, Canonical):
                 passed.append(key)
                 pages.setdefault(page_id, []).append(outcome)

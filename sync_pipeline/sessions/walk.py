@@ -21,7 +21,7 @@ from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.trust.logger import get_logger
 
-AHEAD = 8
+AHEAD = 16
 """Pages that may wait between the fetch and the ledger: bounds memory, and is the largest group committed together."""
 
 NOT_LANDED = 0

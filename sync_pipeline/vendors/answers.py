@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -91,12 +91,22 @@ def server_clock(reply: Reply) -> datetime | None:
     return said.astimezone(UTC) - (reply.received_at - reply.sent_at) - timedelta(seconds=1)
 
 
-def newest(records: list[RawRecord], field: str, not_after: datetime) -> datetime | None:
-    """The newest believable modification among records: stamps from the future would carry the watermark past
+def newest(
+    stamps: Iterable[Any], not_after: datetime, read: Callable[[Any], datetime | None] = instant
+) -> datetime | None:
+    """The newest believable modification among a page's stamps: those from the future would carry the watermark past
     changes that are still to come."""
-    found = [
-        at
-        for record in records
-        if isinstance(record.value, dict) and (at := instant(record.value.get(field))) is not None and at <= not_after
+    listed = list(stamps)
+    if listed and all(type(stamp) is str and len(stamp) == len(listed[0]) and stamp[-1:] == "Z" for stamp in listed):
+        # Stamps of one form sort as their instants do, so that one need be read.
+        latest = read(max(listed))
+        if latest is not None and latest <= not_after:
+            return latest
+    return max((at for at in map(read, listed) if at is not None and at <= not_after), default=None)
+
+
+def stamps(records: Iterable[RawRecord], field: str) -> list[Any]:
+    """The field of each record that is an object and has it."""
+    return [
+        record.value[field] for record in records if type(record.value) is dict and record.value.get(field) is not None
     ]
-    return max(found, default=None)

@@ -19,7 +19,7 @@ from sync_pipeline.kernel.feed import (
     Reply,
     Request,
 )
-from sync_pipeline.vendors.answers import by_status, error_fields, newest, page, server_clock
+from sync_pipeline.vendors.answers import by_status, error_fields, newest, page, server_clock, stamps
 
 BASE_URL = "https://www.eventbriteapi.com/v3"
 WINDOWS = (
@@ -115,7 +115,7 @@ class EventbriteFeed:
         # A continuation is given on the last page too, so that only `has_more_items` and an empty page say the end.
         more = bool(paging.get("has_more_items")) and bool(records) and isinstance(token, str)
         # Our clock may be behind the vendor's; a day is far from a record's made-up year.
-        high = newest(records, "changed", reply.received_at + timedelta(days=1))
+        high = newest(stamps(records, "changed"), reply.received_at + timedelta(days=1))
         return PageRead(
             {self.name: records}, NextPage(token=token) if more else None, high=high, vendor_now=server_clock(reply)
         )

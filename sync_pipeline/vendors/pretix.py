@@ -23,7 +23,7 @@ from sync_pipeline.kernel.feed import (
     Reply,
     Request,
 )
-from sync_pipeline.vendors.answers import by_status, error_fields, instant, newest, page
+from sync_pipeline.vendors.answers import by_status, error_fields, instant, newest, page, stamps
 
 BASE_URL = "https://pretix.eu/api/v1"
 WINDOWS = (
@@ -100,7 +100,7 @@ class PretixOrders:
         envelope, orders = page("pretix orders", reply, ("results",))
         if self.events:
             orders = [self._with_event(order, self.events[cursor.part]) for order in orders]
-        high = newest(orders, "last_modified", reply.received_at + timedelta(days=1))
+        high = newest(stamps(orders, "last_modified"), reply.received_at + timedelta(days=1))
         return PageRead(
             {"orders": orders, "positions": list(explode(orders))},
             self._next(envelope.get("next"), cursor) if orders else None,

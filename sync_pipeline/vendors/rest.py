@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sync_pipeline.kernel.errors import CursorExpired, SyncError
 from sync_pipeline.kernel.feed import Cursor, NextPage, PageRead, QuotaFeedback, QuotaWindow, RawRecord, Reply, Request
-from sync_pipeline.vendors.answers import by_status, page, server_clock
+from sync_pipeline.vendors.answers import by_status, newest, page, server_clock, stamps
 
 SinceFormat = Literal["iso_seconds", "iso_millis", "iso_micros", "epoch_s", "epoch_ms"]
 
@@ -194,9 +194,9 @@ class RestFeed:
     def _newest(self, records: list[RawRecord], received_at: datetime) -> datetime | None:
         if self.options.modified is None:
             return None
-        latest = received_at + timedelta(days=1)
-        found = (moment(dotted(record.value, self.options.modified.field)) for record in records)
-        return max((at for at in found if at is not None and at <= latest), default=None)
+        path = self.options.modified.field
+        found = [dotted(record.value, path) for record in records] if "." in path else stamps(records, path)
+        return newest(found, received_at + timedelta(days=1), moment)
 
     def _key(self, record: RawRecord) -> str | None:
         found = dotted(record.value, self.options.paging.key)

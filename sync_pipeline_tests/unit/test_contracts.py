@@ -68,9 +68,15 @@ CONTRACTS = {
 }
 
 
+def check(made: Contract, record: RawRecord) -> Canonical | Rejection:
+    [outcome] = made.check([record])
+    return outcome
+
+
 def named(made: Contract, outcome: Canonical | Rejection) -> dict[str, Any]:
     assert isinstance(outcome, Canonical), outcome
-    return dict(zip((column.name for column in made.columns), outcome.row, strict=True))
+    values = [value.replace("\\\\", "\\") for value in outcome.row.decode().split("\t")]
+    return dict(zip((column.name for column in made.columns), values, strict=True))
 
 
 def position(**more: Any) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def position(**more: Any) -> dict[str, Any]:
 
 def test_an_attendee_in_canonical_form() -> None:
     made = contract("eventbrite:AttendeeContract")
-    row = named(made, made.check(RawRecord(ATTENDEE)))
+    row = named(made, check(made, RawRecord(ATTENDEE)))
     assert row["email"] == "zyxcanary@example.com"
     assert (row["kind"], row["tier"], row["payment_status"], row["currency"]) == (
         "attendee",
@@ -94,26 +100,26 @@ def test_an_attendee_in_canonical_form() -> None:
 
 def test_sentinels_stand_for_what_is_not_given() -> None:
     made = contract("pretix:OrderContract")
-    row = named(made, made.check(RawRecord({**PRETIX, "email": None, "locale": None, "invoice_address": None})))
+    row = named(made, check(made, RawRecord({**PRETIX, "email": None, "locale": None, "invoice_address": None})))
     assert (row["email"], row["phone"], row["last_name"]) == ("NOT_PROVIDED",) * 3
     assert (row["currency"], row["locale"], row["tier"]) == ("XXX", "und", "NOT_A_TICKET")
 
 
 def test_yen_have_no_cents() -> None:
     made = contract("eventbrite:OrderContract")
-    assert str(named(made, made.check(RawRecord(ORDER)))["amount"]) == "3411"
+    assert str(named(made, check(made, RawRecord(ORDER)))["amount"]) == "3411"
 
 
 @pytest.mark.parametrize("feed", CONTRACTS)
 def test_every_malformed_kind_is_refused_with_a_code_and_no_value(feed: str) -> None:
     name, good = CONTRACTS[feed]
     made = contract(name)
-    assert isinstance(made.check(RawRecord(good)), Canonical)
+    assert isinstance(check(made, RawRecord(good)), Canonical)
     kinds = kinds_for(feed)
     assert len(kinds) >= 20
     for kind in kinds:
         raw = KINDS[kind](copy.deepcopy(good))
-        outcome = made.check(parse_record(raw))
+        outcome = check(made, parse_record(raw))
         assert isinstance(outcome, Rejection), kind
         assert outcome.raw == raw
         assert outcome.problems
@@ -169,25 +175,25 @@ def test_pretix_statuses() -> None:
 
 def test_positions_are_keyed_by_event_code_and_place() -> None:
     made = contract("pretix:PositionContract")
-    outcome = made.check(RawRecord(position()))
+    outcome = check(made, RawRecord(position()))
     assert isinstance(outcome, Canonical)
     assert outcome.vendor_id == "sampleconf/LZRQG/1"
     row = named(made, outcome)
     assert (row["tier"], row["email"]) == ("GENERAL", "zyxcanary@post.example.org")
-    assert named(made, made.check(RawRecord(position(item=999, addon_to=3))))["tier"] == "ADD_ON"
-    assert named(made, made.check(RawRecord(position(item=999))))["tier"] == "UNKNOWN_TIER"
+    assert named(made, check(made, RawRecord(position(item=999, addon_to=3))))["tier"] == "ADD_ON"
+    assert named(made, check(made, RawRecord(position(item=999))))["tier"] == "UNKNOWN_TIER"
 
 
 def test_held_for_its_parent_when_asked() -> None:
     made = contract("eventbrite:AttendeeContract", hold_for_parent=True)
-    outcome = made.check(RawRecord(ATTENDEE))
+    outcome = check(made, RawRecord(ATTENDEE))
     assert isinstance(outcome, Canonical)
     assert (made.parent_feed, outcome.parent) == ("orders", "4400006105")
 
 
 def test_new_fields_are_kept_and_named() -> None:
     made = contract("eventbrite:AttendeeContract")
-    row = named(made, made.check(RawRecord({**ATTENDEE, "shoe_size": CANARY})))
+    row = named(made, check(made, RawRecord({**ATTENDEE, "shoe_size": CANARY})))
     assert json.loads(row["metadata"])["shoe_size"] == CANARY
     assert made.drift() == {"shoe_size"}
 
@@ -195,7 +201,7 @@ def test_new_fields_are_kept_and_named() -> None:
 @given(st.permutations(list(ATTENDEE)))
 def test_the_hash_does_not_depend_on_key_order(order: list[str]) -> None:
     made = contract("eventbrite:AttendeeContract")
-    one, two = made.check(RawRecord(ATTENDEE)), made.check(RawRecord({name: ATTENDEE[name] for name in order}))
+    one, two = check(made, RawRecord(ATTENDEE)), check(made, RawRecord({name: ATTENDEE[name] for name in order}))
     assert isinstance(one, Canonical)
     assert isinstance(two, Canonical)
     assert one.content_hash == two.content_hash
@@ -279,10 +285,10 @@ def test_a_mapped_record() -> None:
     made = contract("mapped:MappedContract", **MAPPED)
     record = {"id": 7, "event": {"id": "e"}, "mail": "A@example.com", "created": "2026-01-01T00:00:00Z",
               "changed": "2026-01-02T02:00:00+02:00", "state": "paid", "more": 1}  # fmt: skip
-    outcome = made.check(RawRecord(record))
+    outcome = check(made, RawRecord(record))
     assert isinstance(outcome, Canonical)
-    assert (outcome.vendor_id, outcome.modified_at.isoformat()) == ("7", "2026-01-02T00:00:00+00:00")
-    refused = made.check(RawRecord({**record, "state": "odd"}))
+    assert (outcome.vendor_id, outcome.modified_at) == ("7", "2026-01-02T00:00:00.000000Z")
+    refused = check(made, RawRecord({**record, "state": "odd"}))
     assert isinstance(refused, Rejection)
     assert [(problem.code, problem.path) for problem in refused.problems] == [("UNKNOWN_STATUS", "state")]
     assert refused.vendor_id == "7"

@@ -1,0 +1,137 @@
+"""One field of all of a page's records checked at once.
+
+Most values are clean already, and to see that for a whole column costs little more than for one value. Each function
+returns, place by place, the canonical text of a value, or None where it is not surely clean: that record is then judged
+alone by the model and `fields`, which are the definition. A text given here is always the one that they would give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from unicodedata import is_normalized
+
+from sync_pipeline.contracts import fields
+from sync_pipeline.contracts.currencies import CURRENCIES
+
+Checked = list[str | None]
+Check = Callable[[Sequence[Any]], Checked]
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,6}))?(?:Z|[+-]00:00)", re.ASCII).fullmatch
+AMOUNT = re.compile(r"(?:0|[1-9]\d{0,8})(?:\.\d{1,4})?", re.ASCII).fullmatch
+MAX_QUANTITY = 100_000
+MAX_IDENTIFIER = 200
+
+
+def optional(check: Check, absent: str) -> Check:
+    """`check`, with `absent` standing for each None."""
+
+    def checked(values: Sequence[Any]) -> Checked:
+        given = [value for value in values if value is not None]
+        if len(given) == len(values):
+            return check(values)
+        if not given:
+            return [absent] * len(values)
+        found = iter(check(given))
+        return [absent if value is None else next(found) for value in values]
+
+    return checked
+
+
+def text(values: Sequence[Any]) -> Checked:
+    """Text that is trimmed, not empty, of printable characters in NFC."""
+    if not values:
+        return []
+    try:
+        together = "".join(values)
+    except TypeError:
+        return [value if type(value) is str and _is_clean(value) else None for value in values]
+    # NFC is closed under cutting: parts of a normalised text are normalised.
+    clean = together.isprintable() and (together.isascii() or is_normalized("NFC", together))
+    if (
+        clean
+        and all(values)
+        and len(max(values, key=len)) <= fields.MAX_TEXT
+        and list(map(str.strip, values)) == list(values)
+    ):
+        return list(values)
+    return [value if _is_clean(value) else None for value in values]
+
+
+def _is_clean(value: str) -> bool:
+    return (
+        0 < len(value) <= fields.MAX_TEXT
+        and value.isprintable()
+        and (value.isascii() or is_normalized("NFC", value))
+        and value == value.strip()
+    )
+
+
+def identifier(values: Sequence[Any]) -> Checked:
+    """Text of at most 200 characters, or an integer of 64 bits."""
+    written = [str(value) if type(value) is int and abs(value) < 2**63 else value for value in values]
+    return [None if value is None or len(value) > MAX_IDENTIFIER else value for value in text(written)]
+
+
+def email(values: Sequence[Any]) -> Checked:
+    """Addresses that need no closer look once they are trimmed and lower-cased."""
+    return [_plain_email(value) for value in values]
+
+
+def _plain_email(value: Any) -> str | None:
+    if type(value) is not str:
+        return None
+    address = value.strip().lower()
+    return address if fields.is_plain_email(address) else None
+
+
+def instant(values: Sequence[Any]) -> Checked:
+    """ISO 8601 instants in UTC."""
+    return [_utc_instant(value) if type(value) is str else None for value in values]
+
+
+def _utc_instant(value: str) -> str | None:
+    shape = INSTANT(value)
+    if shape is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if not fields.EARLIEST <= moment <= fields.LATEST:
+        return None
+    fraction = shape[1] or ""
+    return f"{value[:19]}.{fraction:0<6}Z"
+
+
+def amount(values: Sequence[Any]) -> Checked:
+    """Decimal strings and integers that are written as Postgres would."""
+    return [
+        (value if AMOUNT(value) else None)
+        if type(value) is str
+        else (str(value) if type(value) is int and 0 <= value < 10**9 else None)
+        for value in values
+    ]
+
+
+def currency(values: Sequence[Any]) -> Checked:
+    return [value if type(value) is str and value in CURRENCIES else None for value in values]
+
+
+def quantity(values: Sequence[Any]) -> Checked:
+    return [str(value) if type(value) is int and 0 <= value <= MAX_QUANTITY else None for value in values]
+
+
+def flag(values: Sequence[Any]) -> Checked:
+    return ["t" if value is True else "f" if value is False else None for value in values]
+
+
+def one_of(words: Mapping[str, str] | frozenset[str]) -> Check:
+    """Words out of a closed set."""
+
+    def checked(values: Sequence[Any]) -> Checked:
+        return [value if isinstance(value, str) and value in words else None for value in values]
+
+    return checked
