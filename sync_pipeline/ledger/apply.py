@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from sync_pipeline.kernel.canonical import NULL, Canonical, Contract, Counts, Re
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import Fenced, InvariantViolation
 from sync_pipeline.kernel.feed import FeedId, RawRecord
+from sync_pipeline.ledger.newest import Newest, Shown, newest_of
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 from sync_pipeline.trust.logger import get_logger
@@ -36,6 +37,10 @@ class CheckedPage:
     @property
     def received(self) -> int:
         return len(self.valid) + len(self.rejected)
+
+    @property
+    def shown(self) -> Shown:
+        return self.page_id, self.valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +127,10 @@ class Ledger:
         statements = Statements.of(target)
         async with self._db.transaction() as conn:
             todo = await self._begin(conn, statements, target, pages, fence=fence, count=count)
-            if any(page.valid for page in todo):
-                await copy_to_stage(conn, statements, todo)
+            newest = newest_of([page.shown for page in todo])
+            await copy_to_stage(conn, statements, newest.standing)
             self._crash.reach(CrashPoint.LEDGER_STAGED)
-            counts = await self._write(conn, statements, target, todo, resolution)
+            counts = await self._write(conn, statements, target, todo, newest, resolution)
             released = await self._settle(conn, statements, target, todo, counts if count else ())
             self._crash.reach(CrashPoint.LEDGER_BEFORE_COMMIT)
         self._crash.reach(CrashPoint.LEDGER_AFTER_COMMIT)
@@ -169,6 +174,7 @@ class Ledger:
         statements: Statements,
         target: Target,
         pages: Sequence[CheckedPage],
+        newest: Newest,
         resolution: str,
     ) -> list[Counts]:
         rejected = [row for page in pages for row in _quarantine_rows(target, page)]
@@ -177,9 +183,9 @@ class Ledger:
             await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
             if rejected:
                 await conn.cursor().executemany(SQL.quarantine_put, rejected)
-        outcomes: dict[int, dict[str, int]] = {page.page_id: {} for page in pages}
+        outcomes = {page.page_id: Counter(newest.outdone.get(page.page_id)) for page in pages}
         for page_id, outcome, number in await found.fetchall():
-            outcomes[page_id][outcome] = number
+            outcomes[page_id][outcome] += number
         counts = [_counts(page, outcomes[page.page_id]) for page in pages]
         for page, counted in zip(pages, counts, strict=True):
             if not counted.conserved:
@@ -260,23 +266,19 @@ def _log_rejections(target: Target, pages: Sequence[CheckedPage]) -> None:
         )
 
 
-async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, pages: Sequence[CheckedPage]) -> None:
-    """COPY the valid records of `pages` into the stage table."""
-    seq = 0
+async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, pages: Sequence[Shown]) -> None:
+    """COPY records into the stage table, in which each vendor id may stand once."""
     async with conn.cursor().copy(statements.copy) as copy:
-        for page in pages:
-            await copy.write(copy_lines(page.page_id, page.valid, seq))
-            seq += len(page.valid)
+        for page_id, records in pages:
+            await copy.write(copy_lines(page_id, records))
 
 
-def copy_lines(page_id: int, records: Sequence[Canonical], seq: int) -> bytes:
-    """A line of the stage table for each record, numbered from `seq` + 1 on."""
+def copy_lines(page_id: int, records: Sequence[Canonical]) -> bytes:
+    """A line of the stage table for each record."""
     lines: list[bytes] = []
     for vendor_id, modified_at, content_hash, row, parent in records:
-        seq += 1
         names = f"{NULL if parent is None else copy_fields((parent,))}\t{copy_fields((vendor_id,))}"
-        head = f"{seq}\t{page_id}\t{modified_at}\t\\\\x{content_hash.hex()}\t{names}\t"
-        lines += (head.encode(), row, b"\n")
+        lines += (f"{page_id}\t{modified_at}\t\\\\x{content_hash.hex()}\t{names}\t".encode(), row, b"\n")
     return b"".join(lines)
 
 
@@ -285,7 +287,7 @@ def _sql(text: str) -> sql.SQL:
     return sql.SQL(text)
 
 
-def _counts(page: CheckedPage, outcomes: dict[str, int]) -> Counts:
+def _counts(page: CheckedPage, outcomes: Mapping[str, int]) -> Counts:
     return Counts(
         received=page.received,
         applied=outcomes.get("applied", 0),

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from sync_pipeline.ledger.apply import SQL, CheckedPage, Statements, Target, copy_to_stage
+from sync_pipeline.ledger.newest import newest_of
 from sync_pipeline.store.database import Database
 
 
@@ -42,7 +43,7 @@ class Comparer:
         statements = Statements.of(target)
         async with self._db.transaction() as conn:
             await conn.execute(statements.create)
-            await copy_to_stage(conn, statements, pages)
+            await copy_to_stage(conn, statements, newest_of([page.shown for page in pages]).standing)
             found = await conn.execute(statements.compare, statements.parameters)
             return [Difference(row[0], row[3], row[2], row[1]) for row in await found.fetchall()]
 

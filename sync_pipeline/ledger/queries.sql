@@ -13,36 +13,30 @@ select id from sync.page where id = any(%(pages)s) and status = 'landed'
 
 -- name: create_stage
 create temp table if not exists {stage} (
-  seq integer not null, page_id bigint not null, vendor_id text not null, parent text,
+  page_id bigint not null, vendor_id text not null, parent text,
   modified_at timestamptz not null, content_hash bytea not null, {definitions}
 ) on commit delete rows
 
 -- name: copy_stage
-copy {stage} (seq, page_id, modified_at, content_hash, parent, vendor_id, {columns}) from stdin
+copy {stage} (page_id, modified_at, content_hash, parent, vendor_id, {columns}) from stdin
 
 -- name: apply_stage
--- The rows travel with their outcome: joining the stage to it again would be a nested loop over all pairs.
-with ranked as (
-  select *, row_number() over newest as place,
-         first_value(content_hash) over newest as best_hash, first_value(modified_at) over newest as best_at
-  from {stage}
-  window newest as (partition by vendor_id order by modified_at desc, page_id desc, seq desc)
-), classed as materialized (
-  select r.*, case
-      when r.place > 1 then
-        case when r.content_hash = r.best_hash and r.modified_at = r.best_at then 'unchanged' else 'superseded' end
+-- The stage holds each vendor id once. The rows travel with their outcome: joining the stage to it again would be a nested
+-- loop over all pairs.
+with classed as materialized (
+  select s.*, case
       when t.vendor_id is null then
-        case when r.parent is null or (
+        case when s.parent is null or (
             select true from {target} p
-            where p.connection = %(connection)s and p.feed = %(parent_feed)s and p.vendor_id = r.parent limit 1)
+            where p.connection = %(connection)s and p.feed = %(parent_feed)s and p.vendor_id = s.parent limit 1)
           then 'applied' else 'held' end
-      when t.content_hash = r.content_hash and t.modified_at >= r.modified_at then 'unchanged'
-      when t.modified_at > r.modified_at or (t.modified_at = r.modified_at and t.page_id > r.page_id) then 'superseded'
+      when t.content_hash = s.content_hash and t.modified_at >= s.modified_at then 'unchanged'
+      when t.modified_at > s.modified_at or (t.modified_at = s.modified_at and t.page_id > s.page_id) then 'superseded'
       else 'applied' end as outcome
-  from ranked r
+  from {stage} s
   left join lateral (
     select vendor_id, content_hash, modified_at, page_id from {target}
-    where connection = %(connection)s and feed = %(feed)s and vendor_id = r.vendor_id limit 1) t on true
+    where connection = %(connection)s and feed = %(feed)s and vendor_id = s.vendor_id limit 1) t on true
 ), written as (
   insert into {target} as t
     (connection, feed, vendor_id, {columns}, modified_at, content_hash, page_id, contract_version)
@@ -50,7 +44,6 @@ with ranked as (
          %(contract_version)s
   from classed s
   where s.outcome = 'applied'
-  order by s.vendor_id
   on conflict (connection, feed, vendor_id) do update
   set {assignments}, modified_at = excluded.modified_at, content_hash = excluded.content_hash,
       page_id = excluded.page_id, contract_version = excluded.contract_version, applied_at = clock_timestamp()
@@ -67,7 +60,7 @@ with ranked as (
                               contract_version, table_name, row_data)
   select %(connection)s, %(feed)s, s.vendor_id, %(parent_feed)s, s.parent, s.page_id, s.modified_at, s.content_hash,
          %(contract_version)s, %(table)s,
-         (to_jsonb(s) - array['seq', 'parent', 'place', 'best_hash', 'best_at', 'outcome']) || jsonb_build_object('connection', %(connection)s::text,
+         (to_jsonb(s) - array['parent', 'outcome']) || jsonb_build_object('connection', %(connection)s::text,
            'feed', %(feed)s::text, 'contract_version', %(contract_version)s::text)
   from classed s
   where s.outcome = 'held'
@@ -177,14 +170,11 @@ update sync.quarantine set attempts = attempts + 1, codes = %(codes)s, problems 
   contract_version = %(contract_version)s where key = %(key)s
 
 -- name: compare_stage
-with newest as (
-  select distinct on (vendor_id) * from {stage} order by vendor_id, modified_at desc, page_id desc, seq desc
-)
 select s.vendor_id, s.page_id, s.modified_at,
        case when t.vendor_id is null then 'missing_in_store'
             when s.modified_at > t.modified_at then 'stale_in_store'
             else 'altered_in_store' end as cause
-from newest s
+from {stage} s
 left join {target} t on t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = s.vendor_id
 where (t.vendor_id is null and not exists (
          select 1 from sync.held h
