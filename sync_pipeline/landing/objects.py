@@ -1,61 +1,106 @@
 """Where raw pages are kept: compressed, named by the hash of their content, never changed.
 
-A local directory by default; any fsspec URL (s3://, gs://, abfs://, memory://) otherwise.
+A local directory by default; any fsspec URL (s3://, gs://, abfs://, memory://) otherwise. Pages that are landed together
+share one object, a zstd file of one frame per page: making a file durable costs more than writing it, and object stores
+ask a price for each.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import fsspec
 import zstandard
 
 LEVEL = 3
 MAX_PAGE_BYTES = 256 * 1024 * 1024
+KEY = re.compile(
+    r"(?P<name>pages/[0-9a-f]{2}/[0-9a-f]{64}\.zst)#(?P<start>\d+)\+(?P<size>\d+):(?P<digest>[0-9a-f]{64})"
+)
+
+
+class Kept(NamedTuple):
+    """`key` finds the page again: the object, the place of the page's frame in it, and the page's own hash."""
+
+    key: str
+    sha256: bytes
 
 
 class ObjectStore(Protocol):
-    def put(self, body: bytes) -> tuple[str, bytes]:
-        """Keep `body`; returns (key, sha256). Durable when it returns; keeping the same body again is a no-op."""
+    def put(self, bodies: Sequence[bytes]) -> list[Kept]:
+        """Keep pages together. Durable when it returns; keeping the same pages again is a no-op."""
 
     def get(self, key: str) -> bytes:
-        """The body kept under `key`. Raises LookupError if it is gone, ValueError if its hash does not match."""
+        """The page kept under `key`. Raises LookupError if it is gone, ValueError if its hash does not match."""
 
 
-def _key(digest: bytes) -> str:
-    name = digest.hex()
-    return f"pages/{name[:2]}/{name}.zst"
+class _Packed(NamedTuple):
+    name: str
+    content: bytes
+    pages: list[Kept]
 
 
-def _checked(key: str, packed: bytes) -> bytes:
-    body = zstandard.ZstdDecompressor().decompress(packed, max_output_size=MAX_PAGE_BYTES)
-    if _key(hashlib.sha256(body).digest()) != key:
+def _pack(bodies: Sequence[bytes]) -> _Packed:
+    compressor = zstandard.ZstdCompressor(level=LEVEL)
+    frames = [compressor.compress(body) for body in bodies]
+    digests = [hashlib.sha256(body).digest() for body in bodies]
+    digest = hashlib.sha256(b"".join(digests)).hexdigest()
+    name = f"pages/{digest[:2]}/{digest}.zst"
+    pages: list[Kept] = []
+    start = 0
+    for frame, found in zip(frames, digests, strict=True):
+        pages.append(Kept(f"{name}#{start}+{len(frame)}:{found.hex()}", found))
+        start += len(frame)
+    return _Packed(name, b"".join(frames), pages)
+
+
+class _Place(NamedTuple):
+    name: str
+    start: int
+    end: int
+    digest: str
+
+
+def _place(key: str) -> _Place:
+    found = KEY.fullmatch(key)
+    if found is None:
+        raise LookupError("the landed page has a key of another form")
+    start, size = int(found["start"]), int(found["size"])
+    return _Place(found["name"], start, start + size, found["digest"])
+
+
+def _unpacked(place: _Place, frame: bytes) -> bytes:
+    try:
+        body = zstandard.ZstdDecompressor().decompress(frame, max_output_size=MAX_PAGE_BYTES)
+    except zstandard.ZstdError:
+        body = None
+    if body is None or hashlib.sha256(body).hexdigest() != place.digest:
         raise ValueError("a landed page does not match its hash: the object store has changed it")
     return body
 
 
 class LocalObjects:
-    """A directory. A page is written beside its place, flushed to disk and renamed, so that it is whole or absent."""
+    """A directory. An object is written beside its place, flushed to disk and renamed, so that it is whole or absent."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def put(self, body: bytes) -> tuple[str, bytes]:
-        digest = hashlib.sha256(body).digest()
-        key = _key(digest)
-        path = self._root / key
+    def put(self, bodies: Sequence[bytes]) -> list[Kept]:
+        packed = _pack(bodies)
+        path = self._root / packed.name
         if path.exists():
-            return key, digest
+            return packed.pages
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        packed = zstandard.ZstdCompressor(level=LEVEL).compress(body)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(packed)
+                file.write(packed.content)
                 file.flush()
                 os.fdatasync(file.fileno())
             os.rename(name, path)
@@ -63,14 +108,16 @@ class LocalObjects:
             Path(name).unlink(missing_ok=True)
             raise
         self._sync_directory(path.parent)
-        return key, digest
+        return packed.pages
 
     def get(self, key: str) -> bytes:
+        place = _place(key)
         try:
-            packed = (self._root / key).read_bytes()
+            with (self._root / place.name).open("rb") as file:
+                file.seek(place.start)
+                return _unpacked(place, file.read(place.end - place.start))
         except FileNotFoundError:
-            raise LookupError(f"landed page {key} is not in {self._root}") from None
-        return _checked(key, packed)
+            raise LookupError(f"landed page {place.name} is not in {self._root}") from None
 
     @staticmethod
     def _sync_directory(path: Path) -> None:
@@ -87,21 +134,21 @@ class RemoteObjects:
     def __init__(self, url: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(url)
 
-    def put(self, body: bytes) -> tuple[str, bytes]:
-        digest = hashlib.sha256(body).digest()
-        key = _key(digest)
-        path = f"{self._root}/{key}"
+    def put(self, bodies: Sequence[bytes]) -> list[Kept]:
+        packed = _pack(bodies)
+        path = f"{self._root}/{packed.name}"
         if not self._fs.exists(path):
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            self._fs.pipe_file(path, zstandard.ZstdCompressor(level=LEVEL).compress(body))
-        return key, digest
+            self._fs.pipe_file(path, packed.content)
+        return packed.pages
 
     def get(self, key: str) -> bytes:
+        place = _place(key)
         try:
-            packed = bytes(self._fs.cat_file(f"{self._root}/{key}"))
+            frame = bytes(self._fs.cat_file(f"{self._root}/{place.name}", start=place.start, end=place.end))
         except FileNotFoundError:
-            raise LookupError(f"landed page {key} is not in the object store") from None
-        return _checked(key, packed)
+            raise LookupError(f"landed page {place.name} is not in the object store") from None
+        return _unpacked(place, frame)
 
 
 def open_objects(url: str | Path) -> ObjectStore:

@@ -74,7 +74,7 @@ async def reconcile_days(
         report.listed += len(records)
         if not records:
             continue
-        key, digest = await asyncio.to_thread(runtime.objects.put, reply.body)
+        [(key, digest)] = await asyncio.to_thread(runtime.objects.put, [reply.body])
         kept[report.pages] = FetchedPage(
             key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(feed,)
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.clock import Clock
@@ -19,10 +19,11 @@ from sync_pipeline.landing.pages import FetchedPage, Landing, Lease
 from sync_pipeline.ledger.apply import CheckedPage, Ledger, check_page
 from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.sessions.stream import Stream
 from sync_pipeline.trust.logger import get_logger
 
 AHEAD = 16
-"""Pages that may wait between the fetch and the ledger: bounds memory, and is the largest group committed together."""
+"""Pages that may wait to be landed: bounds memory, and is the largest group committed together."""
 
 NOT_LANDED = 0
 """Stands for a page's id until landing gives it one."""
@@ -74,10 +75,21 @@ class PollResult:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A page on its way to landing: still being written to the object store, and checked already."""
+    """A page that was fetched and checked, not yet landed. `after`: where the feed stands once it is."""
 
-    keeping: asyncio.Task[FetchedPage]
+    cursor: Cursor
+    reply: Reply
     checked: Mapping[str, CheckedPage]
+    after: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Pages that were landed together, by feed, ready for the ledger."""
+
+    pages: int
+    size: int
+    checked: Mapping[str, Sequence[CheckedPage]]
     after: Cursor
 
 
@@ -110,7 +122,6 @@ class Walk:
         self._rng = rng
         self._session = session
         self._crash = crash
-        self._keeping: set[asyncio.Task[FetchedPage]] = set()
 
     async def poll(self, lease: Lease, cursor: Cursor, budget: Budget) -> PollResult:
         """Walk the open window (or open the next one) until it is drained or the budget is spent.
@@ -120,34 +131,19 @@ class Walk:
         if not cursor.is_open:
             cursor = cursors.open_window(cursor, now=self._clock.now(), overlap=self._feed.overlap)
         result = PollResult(cursor)
-        queue: asyncio.Queue[Fetched | None] = asyncio.Queue(maxsize=AHEAD)
-        async with self._fetching(cursor, budget, queue, result) as fetching:
-            while group := await _group(queue):
-                await self._take(lease, group, result)
+        fetched = Stream[Fetched](AHEAD)
+        landed = Stream[Landed](1)
+        async with (
+            _running(self._fetch_window(cursor, budget, fetched, result), fetched) as fetching,
+            _running(self._land_all(lease, fetched, landed), landed) as landing,
+        ):
+            while groups := await landed.take(1):
+                await self._apply(lease, groups[0], result)
+            await landing
             await fetching
         return result
 
-    @asynccontextmanager
-    async def _fetching(
-        self, cursor: Cursor, budget: Budget, queue: asyncio.Queue[Fetched | None], result: PollResult
-    ) -> AsyncIterator[asyncio.Task[None]]:
-        async def produce() -> None:
-            try:
-                await self._fetch_window(cursor, budget, queue, result)
-            finally:
-                await queue.put(None)
-
-        task = asyncio.create_task(produce())
-        try:
-            yield task
-        finally:
-            if not task.done():
-                task.cancel()
-            await asyncio.gather(task, *self._keeping, return_exceptions=True)
-
-    async def _fetch_window(
-        self, cursor: Cursor, budget: Budget, queue: asyncio.Queue[Fetched | None], result: PollResult
-    ) -> None:
+    async def _fetch_window(self, cursor: Cursor, budget: Budget, fetched: Stream[Fetched], result: PollResult) -> None:
         restarts = 0
         while cursor.is_open and budget.take():
             try:
@@ -162,17 +158,8 @@ class Walk:
                 cursor = cursors.expired(cursor)
                 continue
             after, _ = cursors.after_page(cursor, read, parts=self._feed.parts, page_received_at=reply.received_at)
-            # The next page is fetched, and this one checked, while the disk confirms the object.
-            keeping = asyncio.create_task(self._keep(cursor, reply, read))
-            self._keeping.add(keeping)
-            keeping.add_done_callback(self._kept)
-            await queue.put(Fetched(keeping, self._check(read), after))
+            await fetched.put(Fetched(cursor, reply, self._check(read), after))
             cursor = after
-
-    def _kept(self, keeping: asyncio.Task[FetchedPage]) -> None:
-        self._keeping.discard(keeping)
-        if not keeping.cancelled():
-            keeping.exception()  # seen here, so that one nobody waits for any more is not reported as lost
 
     def _check(self, read: PageRead) -> dict[str, CheckedPage]:
         return {
@@ -200,56 +187,74 @@ class Walk:
                 await self._clock.sleep(self._rng.uniform(0, 0.1 * 2**attempt))
         raise AssertionError("unreachable")
 
-    async def _keep(self, cursor: Cursor, reply: Reply, read: PageRead) -> FetchedPage:
-        yields = self._yields(read)
-        key, digest = "", b""
-        if yields:
-            key, digest = await asyncio.to_thread(self._objects.put, reply.body)
-            self._crash.reach(CrashPoint.OBJECT_WRITTEN)
-        return FetchedPage(
-            object_key=key,
-            sha256=digest,
-            size=len(reply.body),
-            fetched_at=reply.received_at,
-            cursor=cursor,
-            audit_id=reply.audit_id,
-            yields=yields,
-        )
+    async def _land_all(self, lease: Lease, fetched: Stream[Fetched], landed: Stream[Landed]) -> None:
+        while group := await fetched.take(AHEAD):
+            await landed.put(await self._land(lease, group))
 
-    async def _take(self, lease: Lease, group: list[Fetched], result: PollResult) -> None:
+    async def _land(self, lease: Lease, group: list[Fetched]) -> Landed:
+        """Keep the pages that hold records, register them and move the cursor; empty pages only move it."""
         after = group[-1].after
-        pages = [await fetched.keeping for fetched in group]
-        landed = await self._landing.land(
-            lease,
-            pages,
-            after,
-            session=self._session,
-            followers=self._feed.yields[1:],
-        )
+        full = [page for page in group if page.checked]
+        kept = await asyncio.to_thread(self._objects.put, [page.reply.body for page in full]) if full else []
+        self._crash.reach(CrashPoint.OBJECT_WRITTEN)
+        pages = [
+            FetchedPage(
+                object_key=key,
+                sha256=digest,
+                size=len(page.reply.body),
+                fetched_at=page.reply.received_at,
+                cursor=page.cursor,
+                audit_id=page.reply.audit_id,
+                yields=tuple(page.checked),
+            )
+            for page, (key, digest) in zip(full, kept, strict=True)
+        ]
+        landed = await self._landing.land(lease, pages, after, session=self._session, followers=self._feed.yields[1:])
         ids = iter(landed)
         checked: dict[str, list[CheckedPage]] = {}
-        for fetched in group:
-            for feed, found in fetched.checked.items():
+        for page in full:
+            for feed, found in page.checked.items():
                 checked.setdefault(feed, []).append(replace(found, page_id=next(ids).id))
-        for feed, found_pages in checked.items():
-            applied = await self._ledger.apply(self._setup.target(feed), found_pages, fence=(lease.feed, lease.fence))
+        return Landed(len(pages), sum(page.size for page in pages), checked, after)
+
+    async def _apply(self, lease: Lease, landed: Landed, result: PollResult) -> None:
+        for feed, pages in landed.checked.items():
+            applied = await self._ledger.apply(self._setup.target(feed), pages, fence=(lease.feed, lease.fence))
             result.released += applied.released
             for counts in applied.counts:
                 result.add(feed, counts)
-        result.pages += sum(1 for page in pages if page.yields)
-        result.cursor = after
+        result.pages += landed.pages
+        result.cursor = landed.after
         LOG.info(
             "pages landed and applied",
             correlation_id=self._session,
             connection=self._id.connection,
             feed=self._id.feed,
-            cursor_position=_place(after),
-            pages=len(landed),
-            bytes=sum(page.size for page in pages),
-            records={feed: sum(page.received for page in found) for feed, found in checked.items()},
+            cursor_position=_place(landed.after),
+            pages=landed.pages,
+            bytes=landed.size,
+            records={feed: sum(page.received for page in pages) for feed, pages in landed.checked.items()},
         )
-        if not after.is_open:
+        if not landed.after.is_open:
             self._crash.reach(CrashPoint.WINDOW_CLOSED)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None], output: Stream[Any]) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a stage beside the block, its stream closed when it ends; it does not outlive the block."""
+
+    async def stage() -> None:
+        try:
+            await work
+        finally:
+            output.close()
+
+    task = asyncio.create_task(stage())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _place(cursor: Cursor) -> str:
@@ -258,17 +263,3 @@ def _place(cursor: Cursor) -> str:
     if not cursor.is_open:
         return f"watermark {watermark}, window closed"
     return f"watermark {watermark}, part {cursor.part}, position {cursor.position}, page {cursor.pages}"
-
-
-async def _group(queue: asyncio.Queue[Fetched | None]) -> list[Fetched]:
-    """What is waiting, at least one page; empty at the end of the stream."""
-    group: list[Fetched] = []
-    item = await queue.get()
-    while item is not None:
-        group.append(item)
-        if len(group) >= AHEAD or queue.empty():
-            return group
-        item = queue.get_nowait()
-    if group:
-        queue.put_nowait(None)
-    return group

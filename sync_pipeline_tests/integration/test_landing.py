@@ -80,19 +80,26 @@ async def test_a_reset_fences_the_running_worker(database: Database) -> None:
 def test_objects_are_what_was_put(tmp_path: Path, kind: str) -> None:
     store = open_objects(tmp_path / "a b") if kind == "local" else open_objects(f"memory://{tmp_path.name}")
     assert isinstance(store, LocalObjects if kind == "local" else RemoteObjects)
-    for body in (b"", b"{}", b"\x00\xff" * 70_000):
-        key, digest = store.put(body)
-        assert store.put(body) == (key, digest)
-        assert digest == hashlib.sha256(body).digest()
-        assert store.get(key) == body
-    with pytest.raises(LookupError):
-        store.get("pages/00/00.zst")
+    bodies = [b"", b"{}", b"\x00\xff" * 70_000, b"{}"]
+    kept = store.put(bodies)
+    assert store.put(bodies) == kept
+    assert [page.sha256 for page in kept] == [hashlib.sha256(body).digest() for body in bodies]
+    assert [store.get(page.key) for page in kept] == bodies
+    alone = store.put([b"{}"])[0]
+    assert store.get(alone.key) == b"{}"
+    gone = alone.key.replace("pages/", "pages/0", 1)[: len(alone.key)]
+    for key in (alone.key.replace(alone.key[6:8], "zz", 1), gone, ""):
+        with pytest.raises(LookupError):
+            store.get(key)
 
 
 def test_a_changed_object_is_noticed(tmp_path: Path) -> None:
     store = LocalObjects(tmp_path)
-    first, _ = store.put(b"one")
-    second, _ = store.put(b"two")
-    (tmp_path / first).write_bytes((tmp_path / second).read_bytes())
+    [one], [two] = store.put([b"one"]), store.put([b"two"])
+    paths = [tmp_path / page.key.partition("#")[0] for page in (one, two)]
+    paths[0].write_bytes(paths[1].read_bytes())
     with pytest.raises(ValueError, match="does not match"):
-        store.get(first)
+        store.get(one.key)
+    paths[1].write_bytes(b"not zstd")
+    with pytest.raises(ValueError, match="does not match"):
+        store.get(two.key)
