@@ -42,6 +42,7 @@ class MappedContract(RegistrationContract):
     def __init__(self, *, tiers: TierMap, options: MappedOptions) -> None:
         self._tiers = tiers
         self._status = options.status
+        self._status_path = options.status.split(".")
         self._statuses = dict(options.statuses)
         direct = [(name, path) for name, path in options.fields.items() if "." not in path]
         self._direct = [name for name, _ in direct]
@@ -66,7 +67,7 @@ class MappedContract(RegistrationContract):
         values.update(zip(self._direct, self._pick(record), strict=True))
         for name, parts in self._nested:
             values[name] = reach(record, parts)
-        status: Any = record.get(self._status) if "." not in self._status else reach(record, self._status.split("."))
+        status = reach(record, self._status_path)
         found = self._statuses.get(status) if type(status) is str else None
         if found is None:
             if status is not None and type(status) is not str:
@@ -76,20 +77,18 @@ class MappedContract(RegistrationContract):
         values.setdefault("vendor_status", status)
         if "order_id" not in values:
             values["order_id"] = values["vendor_id"]
-        if values["kind"] == "order":
-            values["tier"] = Tier.NOT_A_TICKET
-        else:
-            sku = values.get("ticket_sku")
-            title = values.get("ticket_name")
-            values["tier"] = self._tiers.tier(
-                str(values.get("event_id")), str(sku), title if type(title) is str else str(sku)
-            )
+        values["tier"] = Tier.NOT_A_TICKET if values["kind"] == "order" else self._tier(values)
         if self._epoch:
             for name in ("created_at", "modified_at"):
                 moment: datetime = at(name, fields.epoch_instant, values.get(name))
                 values[name] = moment.isoformat()
         used = self._used
         return Mapped(values, {name: value for name, value in record.items() if name not in used})
+
+    def _tier(self, values: Mapping[str, Any]) -> Tier:
+        sku = str(values.get("ticket_sku"))
+        title = values.get("ticket_name")
+        return self._tiers.tier(str(values.get("event_id")), sku, title if type(title) is str else sku)
 
 
 def picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

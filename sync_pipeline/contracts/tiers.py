@@ -52,7 +52,7 @@ class TierMap:
 
     def tier(self, event: str, sku: str, name: str) -> Tier:
         """The tier, or UNKNOWN_TIER: an unmapped ticket is taken in and shown, never dropped."""
-        found = self.skus.get(f"{event}/{sku}") or self.skus.get(sku)
+        found = (self.skus.get(f"{event}/{sku}") or self.skus.get(sku)) if self.skus else None
         if found is not None:
             return found
         known = self._by_name.get(name)

@@ -269,8 +269,7 @@ def _log_rejections(target: Target, pages: Sequence[CheckedPage]) -> None:
 async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, pages: Sequence[Shown]) -> None:
     """COPY records into the stage table, in which each vendor id may stand once."""
     async with conn.cursor().copy(statements.copy) as copy:
-        for page_id, records in pages:
-            await copy.write(copy_lines(page_id, records))
+        await copy.write(b"".join([copy_lines(page_id, records) for page_id, records in pages]))
 
 
 def copy_lines(page_id: int, records: Sequence[Canonical]) -> bytes:

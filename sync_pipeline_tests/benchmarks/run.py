@@ -43,6 +43,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 PAGE_SIZE = 100
 IDLE_POLLS = 200
+DATABASES = ("ours", "raw", "dlt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,11 @@ class Store:
         return self._server.url(database)
 
     def fresh(self, database: str) -> str:
-        """An empty database, the work of earlier ones flushed to disk."""
+        """An empty database, and the only one: what the others left would be vacuumed meanwhile, on this one's time."""
         with psycopg.connect(self._server.url(), autocommit=True) as conn:
-            name = sql.Identifier(database)
-            conn.execute(sql.SQL("drop database if exists {} with (force)").format(name))
-            conn.execute(sql.SQL("create database {}").format(name))
+            for other in DATABASES:
+                conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(other)))
+            conn.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
             conn.execute("checkpoint")
         return self.url(database)
 
