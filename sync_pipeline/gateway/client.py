@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 
-import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.stop import stop_any
 
@@ -60,13 +59,12 @@ class Gateway:
         secrets: SecretProvider,
         clock: Clock,
         rng: random.Random,
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = connection
         self._secrets = secrets
         self._clock = clock
         self._rng = rng
-        self._http = Http(connection, now=clock.now, transport=transport)
+        self._http = Http(connection, now=clock.now)
         self._quota = Quota(
             connection.name,
             connection.windows,

@@ -4,54 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
-import httpx
+import aiohttp
+import certifi
+from yarl import URL
 
 from sync_pipeline.kernel.errors import ConfigurationError, PermanentError, TransientError
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Reply, Request
 from sync_pipeline.trust.secrets import Secret
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-HEADERS = {
-    "user-agent": "sync-pipeline/0.1",
-    "accept": "application/json",
-    "accept-encoding": "gzip, deflate",
-    "connection": "keep-alive",
-}
-Params = list[tuple[str, str | int | float | bool | None]]
+READ_AHEAD_BYTES = 256 * 1024
+HEADERS = {"user-agent": "sync-pipeline/0.1", "accept": "application/json", "accept-encoding": "gzip, deflate"}
+Params = list[tuple[str, str]]
 
 
 class Http:
-    """One connection's HTTP client: pooled, bounded, never following a redirect."""
+    """One connection's HTTP client: pooled, bounded, never following a redirect, never asking twice by itself."""
 
-    def __init__(
-        self, connection: Connection, *, now: Callable[[], datetime], transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, *, now: Callable[[], datetime]) -> None:
         self._connection = connection
         self._now = now
         self._origin = _origin(connection.base_url)
         self._in_flight = asyncio.Semaphore(connection.max_in_flight)
-        limits = httpx.Limits(
-            max_connections=connection.max_in_flight, max_keepalive_connections=connection.max_in_flight
-        )
-        # The transport without httpx's client around it: redirects, cookies and proxies are not wanted, and leaving the
-        # client out halves what a call costs us.
-        self._transport = transport or httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
-        timeout = httpx.Timeout(connection.timeout_s, connect=min(10.0, connection.timeout_s))
-        self._extensions = {"timeout": timeout.as_dict()}
+        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Http:
-        await self._transport.__aenter__()
+        limits = self._connection
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=limits.max_in_flight, ssl=ssl.create_default_context(cafile=certifi.where())
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=min(10.0, limits.timeout_s), sock_read=limits.timeout_s
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=HEADERS,
+            read_bufsize=READ_AHEAD_BYTES,
+        )
+        # aiohttp would repeat a request whose kept connection was closed: one that no quota has granted. It has no public
+        # switch for that; tests hold it to this one.
+        session._retry_connection = False
+        self._session = session
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._transport.__aexit__(kind, error, trace)
+        if self._session is not None:
+            await self._session.close()
 
     def url(self, request: Request) -> str:
         """The full URL without parameters. Raises PermanentError for one that leaves the connection's host: the
@@ -74,7 +80,8 @@ class Http:
         attempts: int = 1,
     ) -> Reply:
         """One attempt. Raises TransientError for what the network did."""
-        headers = HEADERS | dict(request.headers)
+        assert self._session is not None, "used outside its context"
+        headers = dict(request.headers)
         if extra_headers:
             headers.update(extra_headers)
         params: Params = list(request.params)
@@ -83,48 +90,61 @@ class Http:
         async with self._in_flight:
             sent_at = self._now()
             try:
-                built = httpx.Request(
+                async with self._session.request(
                     request.method,
-                    self.url(request),
-                    params=params or None,
+                    _full_url(self.url(request), params),
                     headers=headers,
-                    content=request.body,
-                    extensions=self._extensions,
-                )
-                response = await self._transport.handle_async_request(built)
-                try:
+                    data=request.body,
+                    allow_redirects=False,
+                ) as response:
                     body = await self._read(response, what)
-                finally:
-                    await response.aclose()
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
                 raise TransientError(
                     f"{what}: {self._origin} cannot be reached ({type(error).__name__}); check the connection's base_url "
                     "and the network, it is tried again",
                     unsent=True,
                 ) from None
-            except httpx.TimeoutException:
+            except TimeoutError:
                 raise TransientError(
                     f"{what}: no answer within {self._connection.timeout_s:g} s; it is asked again"
                 ) from None
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError):
+            except (aiohttp.InvalidURL, UnicodeError):
                 raise ConfigurationError(f"{what}: its URL cannot be used; correct base_url") from None
-            except (httpx.TransportError, httpx.DecodingError, httpx.StreamError) as error:
+            except (aiohttp.ClientError, ConnectionError) as error:
                 raise TransientError(
                     f"{what}: the answer broke off ({type(error).__name__}); it is asked again"
                 ) from None
-        headers_in = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(response.status_code, headers_in, body, sent_at, self._now(), attempts=attempts)
+        return Reply(
+            response.status, _combined(response.headers.items()), body, sent_at, self._now(), attempts=attempts
+        )
 
     @staticmethod
-    async def _read(response: httpx.Response, what: str) -> bytes:
+    async def _read(response: aiohttp.ClientResponse, what: str) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > MAX_BODY_BYTES:
                 raise PermanentError(f"{what}: the answer is above {MAX_BODY_BYTES >> 20} MiB; ask for smaller pages")
             chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return b"".join(chunks)
+
+
+def _full_url(url: str, params: Params) -> URL:
+    """`params` take the place of the URL's own, if there are any. Nothing in it is quoted anew: a vendor's link is asked
+    for as it was given."""
+    if params:
+        url = f"{url.partition('?')[0]}?{urlencode(params)}"
+    return URL(url, encoded=True)
+
+
+def _combined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Lower-case names; several lines of one name are one list (RFC 9110, 5.3)."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        name = name.lower()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 def _origin(url: str) -> str:

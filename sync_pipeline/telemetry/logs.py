@@ -23,7 +23,7 @@ from structlog.typing import WrappedLogger
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.trust.logger import EVENT, FIRST, PROCESSORS, SHARED, TREE, as_json, masked
 
-TRANSPORT = ("httpx", "httpcore")
+TRANSPORT = ("aiohttp", "httpx", "httpcore")
 """Libraries whose lines would name URLs with their parameters: only their warnings are wanted, in our form."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

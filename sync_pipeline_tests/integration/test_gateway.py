@@ -86,7 +86,7 @@ class Vendor:
                 reply = self.script.pop(0) if self.script else self.default
                 writer.write(reply)
                 await writer.drain()
-                if b"close-now" in reply:
+                if b"close-now" in reply or not reply:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -283,6 +283,16 @@ async def test_a_broken_answer_is_asked_again(vendor: Vendor, database: Database
     async with gateway(vendor, database) as opened:
         assert await send(opened) == 200
         assert opened.stats.retries == 1
+
+
+async def test_a_kept_connection_that_was_closed_costs_a_grant_of_its_own(vendor: Vendor, database: Database) -> None:
+    """No layer below the quota repeats a request: the vendor counts each."""
+    vendor.script = [answer(200), b"", answer(200)]
+    async with gateway(vendor, database) as opened:
+        await send(opened)
+        await send(opened)
+        assert len(vendor.seen) == opened.stats.requests == 3
+    assert await rows(database, "select count(*) from sync.audit") == [(3,)]
 
 
 async def test_another_host_never_gets_the_token(vendor: Vendor, database: Database) -> None:
