@@ -185,7 +185,7 @@ async def open_runtime(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     crash: CrashPlan | None = None,
-    pool_size: int = 4,
+    pool_size: int = 8,
 ) -> AsyncIterator[Runtime]:
     """Open the store (migrated) and the object store. Defaults come from the environment (`SYNC_…`, DATABASE_URL)."""
     url = url or database_url()

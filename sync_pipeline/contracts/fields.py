@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from email_validator import EmailNotValidError, validate_email
-
 from sync_pipeline.contracts.currencies import CURRENCIES, EXPONENTS
 
 NOT_PROVIDED = "NOT_PROVIDED"
@@ -107,11 +105,11 @@ def email(value: Any) -> str:
         return NOT_PROVIDED
     if is_plain_email(address):
         return address
+    from email_validator import validate_email  # on its first use: importing it takes longer than most sessions' checks
+
     try:
         return validate_email(address, check_deliverability=False).normalized.lower()
-    except EmailNotValidError:
-        raise Refused("INVALID_EMAIL") from None
-    except (ValueError, UnicodeError):
+    except (ValueError, UnicodeError):  # EmailNotValidError is a ValueError
         raise Refused("INVALID_EMAIL") from None
 
 

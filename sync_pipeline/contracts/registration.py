@@ -229,7 +229,7 @@ class RegistrationContract:
             raise Refused("INT_OUT_OF_RANGE", "metadata") from None
         if len(dumped) > 1_000_000:
             raise Refused("TOO_LARGE", "metadata")
-        if b"\\u00" in dumped:
+        if b"\\" in dumped and b"\\u00" in dumped:
             raise Refused("CONTROL_CHARACTER", "metadata")
         return dumped.decode()
 

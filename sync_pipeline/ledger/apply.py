@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -117,8 +117,11 @@ class Ledger:
         fence: tuple[FeedId, int] | None = None,
         count: bool = True,
         resolution: Literal["superseded", "replayed"] = "superseded",
+        after: Awaitable[object] | None = None,
     ) -> Applied:
         """Apply `pages` in one transaction.
+
+        `after`: work that must be done before this is applied; the records are staged meanwhile. Its error is raised.
 
         `fence`: the lease under which they were landed; a stale one raises Fenced. `count=False` re-derives pages that
         are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now.
@@ -126,9 +129,14 @@ class Ledger:
         """
         statements = Statements.of(target)
         async with self._db.transaction() as conn:
-            todo = await self._begin(conn, statements, target, pages, fence=fence, count=count)
-            newest = newest_of([page.shown for page in todo])
-            await copy_to_stage(conn, statements, newest.standing)
+            await conn.execute(statements.create)
+            newest = await self._stage(conn, statements, pages)
+            if after is not None:
+                await after
+            todo = await self._begin(conn, target, pages, fence=fence, count=count)
+            if len(todo) < len(pages):
+                await conn.execute(statements.clear)
+                newest = await self._stage(conn, statements, todo)
             self._crash.reach(CrashPoint.LEDGER_STAGED)
             counts = await self._write(conn, statements, target, todo, newest, resolution)
             released = await self._settle(conn, statements, target, todo, counts if count else ())
@@ -137,10 +145,14 @@ class Ledger:
         _log_rejections(target, todo)
         return Applied(counts, len(pages) - len(todo), released)
 
+    async def _stage(self, conn: AsyncConnection[Any], statements: Statements, pages: Sequence[CheckedPage]) -> Newest:
+        newest = newest_of([page.shown for page in pages])
+        await copy_to_stage(conn, statements, newest.standing)
+        return newest
+
     async def _begin(
         self,
         conn: AsyncConnection[Any],
-        statements: Statements,
         target: Target,
         pages: Sequence[CheckedPage],
         *,
@@ -159,7 +171,6 @@ class Ledger:
                 SQL.holds_lease, {"connection": feed.connection, "feed": feed.feed, "fence": number}
             )
             landed = await conn.execute(SQL.still_landed, {"pages": [page.page_id for page in pages]})
-            await conn.execute(statements.create)
         if fence is not None and await holder.fetchone() is None:
             raise Fenced(
                 f"{feed}: another worker has taken this feed's lease (fence {number} is stale); "
@@ -303,6 +314,7 @@ class Statements:
 
     parameters: dict[str, Any]
     create: sql.SQL
+    clear: sql.SQL
     copy: sql.SQL
     apply: sql.SQL
     cured: sql.SQL
@@ -348,6 +360,7 @@ def _composed(canonical: str, columns: tuple[tuple[str, str], ...]) -> tuple[sql
     }
     templates = (
         SQL.create_stage,
+        SQL.clear_stage,
         SQL.copy_stage,
         SQL.apply_stage,
         SQL.quarantine_cured,

@@ -17,6 +17,9 @@ create temp table if not exists {stage} (
   modified_at timestamptz not null, content_hash bytea not null, {definitions}
 ) on commit delete rows
 
+-- name: clear_stage
+truncate {stage}
+
 -- name: copy_stage
 copy {stage} (page_id, modified_at, content_hash, parent, vendor_id, {columns}) from stdin
 

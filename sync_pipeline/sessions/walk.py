@@ -137,8 +137,7 @@ class Walk:
             _running(self._fetch_window(cursor, budget, fetched, result), fetched) as fetching,
             _running(self._land_all(lease, fetched, landed), landed) as landing,
         ):
-            while groups := await landed.take(1):
-                await self._apply(lease, groups[0], result)
+            await self._apply_all(lease, landed, result)
             await landing
             await fetching
         return result
@@ -217,12 +216,39 @@ class Walk:
                 checked.setdefault(feed, []).append(replace(found, page_id=next(ids).id))
         return Landed(len(pages), sum(page.size for page in pages), checked, after)
 
-    async def _apply(self, lease: Lease, landed: Landed, result: PollResult) -> None:
+    async def _apply_all(self, lease: Lease, landed: Stream[Landed], result: PollResult) -> None:
+        """Groups are applied one after the other, but a group's records are sent to the database while the one before it
+        is applied."""
+        previous: asyncio.Task[None] | None = None
+        current: asyncio.Task[None] | None = None
+        try:
+            while groups := await landed.take(1):
+                previous, current = current, asyncio.create_task(self._apply(lease, groups[0], result, current))
+                if previous is not None:
+                    await previous
+            if current is not None:
+                await current
+        finally:
+            left = [task for task in (previous, current) if task is not None]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _apply(
+        self, lease: Lease, landed: Landed, result: PollResult, previous: asyncio.Task[None] | None
+    ) -> None:
         for feed, pages in landed.checked.items():
-            applied = await self._ledger.apply(self._setup.target(feed), pages, fence=(lease.feed, lease.fence))
+            applied = await self._ledger.apply(
+                self._setup.target(feed),
+                pages,
+                fence=(lease.feed, lease.fence),
+                after=None if previous is None else asyncio.shield(previous),
+            )
             result.released += applied.released
             for counts in applied.counts:
                 result.add(feed, counts)
+        if previous is not None:
+            await asyncio.shield(previous)
         result.pages += landed.pages
         result.cursor = landed.after
         LOG.info(
