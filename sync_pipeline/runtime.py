@@ -17,7 +17,7 @@ import yaml
 from sync_pipeline.contracts import load_contract
 from sync_pipeline.gateway.client import Gateway
 from sync_pipeline.handoff.receiver import receiver_of
-from sync_pipeline.kernel.clock import Clock, SystemClock
+from sync_pipeline.kernel.clock import Clock, SystemClock, sleep_unless
 from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.landing.objects import ObjectStore, open_objects
@@ -154,17 +154,18 @@ class Runtime:
             setup, database=self.database, secrets=self.secrets, now=self.clock.now, crash=self.crash
         ) as handoff:
             name = setup.connection.name
+            stop = asyncio.Event()
 
             async def deliver() -> None:
-                while True:
-                    await handoff.deliver(name)
-                    await self.clock.sleep(DELIVER_EVERY_S)
+                while not stop.is_set():
+                    await handoff.deliver(name, stop=stop)
+                    await sleep_unless(stop, self.clock, DELIVER_EVERY_S)
 
             task = asyncio.create_task(deliver())
             try:
                 yield
             finally:
-                task.cancel()
+                stop.set()
                 await asyncio.gather(task, return_exceptions=True)
             await handoff.deliver(name)
 

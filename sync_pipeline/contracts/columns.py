@@ -73,10 +73,15 @@ def _is_clean(value: str) -> bool:
     )
 
 
+def required(values: Sequence[Any]) -> Checked:
+    """Text that is not the word for text that is missing."""
+    return [None if value == fields.NOT_PROVIDED else value for value in text(values)]
+
+
 def identifier(values: Sequence[Any]) -> Checked:
     """Text of at most 200 characters, or an integer of 64 bits."""
     written = [str(value) if type(value) is int and abs(value) < 2**63 else value for value in values]
-    return [None if value is None or len(value) > MAX_IDENTIFIER else value for value in text(written)]
+    return [value if value is not None and len(value) <= MAX_IDENTIFIER else None for value in required(written)]
 
 
 def email(values: Sequence[Any]) -> Checked:

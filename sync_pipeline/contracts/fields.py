@@ -65,7 +65,7 @@ def required_text(value: Any) -> str:
     if value is None:
         raise Refused("MISSING_FIELD")
     found = text(value)
-    if found is NOT_PROVIDED:
+    if found == NOT_PROVIDED:
         raise Refused("MISSING_FIELD")
     return found
 
@@ -121,7 +121,7 @@ def is_plain_email(address: str) -> bool:
 def language(value: Any) -> str:
     """A BCP 47 tag as given; `und` when absent or empty."""
     found = text(value)
-    return UNDETERMINED if found is NOT_PROVIDED else found
+    return UNDETERMINED if found == NOT_PROVIDED else found
 
 
 def instant(value: Any) -> datetime:

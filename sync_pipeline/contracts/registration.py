@@ -110,7 +110,7 @@ CHECKS: Mapping[str, columns.Check] = {
     "vendor_status": TEXT,
     "checked_in": FLAG,
     "test_mode": FLAG,
-    "locale": columns.optional(columns.text, fields.UNDETERMINED),
+    "locale": columns.optional(columns.required, fields.UNDETERMINED),
     "created_at": columns.instant,
 }
 """The model's fields in the order of COLUMNS, as whole columns."""

@@ -36,9 +36,11 @@ class Http:
 
     async def __aenter__(self) -> Http:
         limits = self._connection
+        secure = self._origin.startswith("https:")
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=limits.max_in_flight, ssl=ssl.create_default_context(cafile=certifi.where())
+                limit=limits.max_in_flight,
+                ssl=ssl.create_default_context(cafile=certifi.where()) if secure else True,
             ),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=min(10.0, limits.timeout_s), sock_read=limits.timeout_s

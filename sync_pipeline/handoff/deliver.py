@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,17 +50,23 @@ class Handoff:
         self._sink = sink
         self._crash = crash or CrashPlan()
 
-    async def deliver(self, connection: str) -> HandoffReport:
-        """Hand on all that waits. Several changes of one registration that wait together are handed on as the newest."""
+    async def deliver(self, connection: str, *, stop: asyncio.Event | None = None) -> HandoffReport:
+        """Hand on all that waits. Several changes of one registration that wait together are handed on as the newest.
+
+        `stop`: ends it between two records. Cancelling it instead may leave one sent and not noted, to be sent again.
+        """
         report = HandoffReport()
-        while not report.postponed:
+        stop = stop or asyncio.Event()
+        while not report.postponed and not stop.is_set():
             async with self._db.transaction() as conn:
                 found = await conn.execute(SQL.claim, {"connection": connection, "limit": BATCH})
                 waiting = await found.fetchall()
             if not waiting:
                 break
             for number, feed, vendor_id, table, attempts in waiting:
-                if not await self._one(FeedId(connection, feed), number, vendor_id, table, attempts, report):
+                if stop.is_set() or not await self._one(
+                    FeedId(connection, feed), number, vendor_id, table, attempts, report
+                ):
                     break
         return report
 

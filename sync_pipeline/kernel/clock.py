@@ -21,3 +21,15 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
+
+
+async def sleep_unless(event: asyncio.Event, clock: Clock, seconds: float) -> None:
+    """Sleep that long, or until the event is set."""
+    sleep = asyncio.create_task(clock.sleep(seconds))
+    happens = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({sleep, happens}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleep.cancel()
+        happens.cancel()
+        await asyncio.gather(sleep, happens, return_exceptions=True)

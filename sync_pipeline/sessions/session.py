@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.canonical import Counts
-from sync_pipeline.kernel.clock import Clock
+from sync_pipeline.kernel.clock import Clock, sleep_unless
 from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.errors import ClientFault, Deferred, Fenced, PermanentError, SyncError, TransientError
 from sync_pipeline.kernel.feed import Cursor
@@ -221,13 +221,4 @@ class Session:
                 return
             if due >= deadline:
                 return
-            await self._wait(due)
-
-    async def _wait(self, until: datetime) -> None:
-        """Sleep until the instant, or until the session is asked to stop."""
-        sleep = asyncio.create_task(self._clock.sleep((until - self._clock.now()).total_seconds()))
-        stop = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({sleep, stop}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (sleep, stop):
-            task.cancel()
-        await asyncio.gather(sleep, stop, return_exceptions=True)
+            await sleep_unless(self._stop, self._clock, (due - self._clock.now()).total_seconds())
