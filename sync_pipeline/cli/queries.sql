@@ -6,7 +6,7 @@ select 1 from sync.page limit 1
 
 -- name: empty_everything
 truncate sync.feed_state, sync.page, sync.quarantine, sync.held, sync.outbox, sync.handoff, sync.audit, sync.quota,
-  sync.breaker, sync.http_validator, sync.session, sync.contract_drift, sync.delta, sync.origin,
+  sync.breaker, sync.http_validator, sync.contract_drift, sync.delta, sync.origin,
   registrations.registration restart identity
 
 -- name: mark_demo

@@ -7,7 +7,7 @@ import dagster as dg
 from sync_pipeline.components.naming import key
 from sync_pipeline.components.specs import CHECK_DESCRIPTIONS, spec
 from sync_pipeline.reconcile.report import frame, save, summary
-from sync_pipeline.reconcile.window import reconcile_days
+from sync_pipeline.reconcile.window import WindowReport, reconcile_days
 from sync_pipeline.resources import SyncResource
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.store.embedded import data_dir
@@ -49,7 +49,7 @@ def deltas_asset(config: ConnectionConfig, setup: Setup, feed: str) -> dg.Assets
                 "open": report.open,
                 "without_effect": report.without_effect,
                 "summary": dg.MetadataValue.md(summary(report).to_markdown(index=False) or ""),
-                "deltas": dg.MetadataValue.md(frame(report).head(SHOWN).to_markdown(index=False) or ""),
+                "deltas": dg.MetadataValue.md(_table(report)),
                 "csv": dg.MetadataValue.path(csv.name),
                 "parquet": dg.MetadataValue.path(parquet.name),
             },
@@ -60,7 +60,13 @@ def deltas_asset(config: ConnectionConfig, setup: Setup, feed: str) -> dg.Assets
             check_name="parity",
             severity=dg.AssetCheckSeverity.ERROR,
             description=verdict.why,
-            metadata={"why": verdict.why},
+            metadata={"why": verdict.why, **verdict.numbers},
         )
 
     return deltas
+
+
+def _table(report: WindowReport) -> str:
+    if not report.deltas:
+        return "No differences."
+    return frame(report).head(SHOWN).to_markdown(index=False) or ""

@@ -178,7 +178,7 @@ def _checks(
                 check_name=check,
                 severity=severity,
                 description=found[check].why,
-                metadata={"why": found[check].why},
+                metadata={"why": found[check].why, **found[check].numbers},
             )
 
 
@@ -212,7 +212,7 @@ def _metadata(
         shown["dagster/row_count"] = rows
         if again is None:
             shown |= {"applied": facts.applied, "unchanged": facts.unchanged, "superseded": facts.superseded,
-                      "held": facts.held, "held_now": facts.held_now}  # fmt: skip
+                      "held": facts.held, "quarantined": facts.quarantined, "held_now": facts.held_now}  # fmt: skip
         if lag_p95_s is not None:
             shown["lag_p95_s"] = round(lag_p95_s, 2)
     if stage == "quarantine":

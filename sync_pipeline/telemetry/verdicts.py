@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.feed import FeedId
@@ -16,18 +16,23 @@ LAG_FACTOR = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """`numbers` are what was judged, for the UI to plot over time."""
+
     passed: bool
     why: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def conservation(facts: FeedFacts) -> Verdict:
     """Every record a page showed is applied, unchanged, superseded, held or quarantined."""
+    numbers = {"received": facts.received, "broken_pages": facts.broken_pages}
     if facts.conserved:
-        return Verdict(True, f"{facts.received} records received, all accounted for")
+        return Verdict(True, f"{facts.received} records received, all accounted for", numbers)
     return Verdict(
         False,
         f"{facts.broken_pages} pages are not accounted for; run `sync-pipeline verify`, and `sync-pipeline sync` for pages "
         "that were landed but not applied",
+        numbers,
     )
 
 
@@ -36,13 +41,15 @@ def rejection_rate(facts: FeedFacts, codes: Mapping[str, int]) -> Verdict:
     if not facts.received:
         return Verdict(True, "no records in this cycle")
     rate = facts.quarantined / facts.received
+    numbers = {"rejected": facts.quarantined, "received": facts.received, "rate": round(rate, 6)}
     share = f"{facts.quarantined} of {facts.received} records rejected ({rate:.1%})"
     if rate <= REJECTION_RATE:
-        return Verdict(True, share)
+        return Verdict(True, share, numbers)
     named = ", ".join(f"{code} {number}" for code, number in codes.items())
     return Verdict(
         False,
         f"{share}, above {REJECTION_RATE:.0%}: {named}. Correct the mapping, then `sync-pipeline quarantine replay --dry-run`",
+        numbers,
     )
 
 
@@ -51,14 +58,16 @@ def cursor_drift(feed: FeedId, facts: FeedFacts) -> Verdict:
     if facts.caught_up_at is None:
         return Verdict(False, f"{feed} has not reached its horizon yet; its first window is still open")
     behind = facts.now - facts.caught_up_at
+    numbers = {"behind_s": round(behind.total_seconds(), 1)}
     if behind <= DRIFT:
-        return Verdict(True, f"at its horizon {behind.total_seconds():.0f} s ago")
+        return Verdict(True, f"at its horizon {behind.total_seconds():.0f} s ago", numbers)
     start = (facts.watermark or facts.caught_up_at).strftime("%Y-%m-%dT%H:%M:%SZ")
     cause = f" ({facts.last_error})" if facts.last_error else ""
     return Verdict(
         False,
         f"{feed} is {behind.total_seconds() / 60:.0f} min behind its horizon{cause}; "
         f"run `sync-pipeline resync {feed} --from {start}`",
+        numbers,
     )
 
 
@@ -67,7 +76,8 @@ def lag(lag_p95_s: float | None, target_s: float) -> Verdict:
     if lag_p95_s is None:
         return Verdict(True, "no change since the last horizon")
     text = f"p95 lag {lag_p95_s:.1f} s, target {target_s:g} s"
-    return Verdict(lag_p95_s <= LAG_FACTOR * target_s, text)
+    numbers = {"lag_p95_s": round(lag_p95_s, 2), "target_s": target_s}
+    return Verdict(lag_p95_s <= LAG_FACTOR * target_s, text, numbers)
 
 
 def schema(expected: frozenset[str], found: frozenset[str], drifted: frozenset[str]) -> Verdict:
@@ -85,8 +95,8 @@ def schema(expected: frozenset[str], found: frozenset[str], drifted: frozenset[s
 def parity(open_deltas: int, day: str | None) -> Verdict:
     where = f" on {day}" if day else ""
     if open_deltas == 0:
-        return Verdict(True, f"vendor and store agree{where}")
-    return Verdict(False, f"{open_deltas} differences{where} wait for review; see sync.delta")
+        return Verdict(True, f"vendor and store agree{where}", {"open": 0})
+    return Verdict(False, f"{open_deltas} differences{where} wait for review; see sync.delta", {"open": open_deltas})
 
 
 def waiting(facts: FeedFacts) -> str | None:
