@@ -26,7 +26,7 @@ from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.gateway.validators import Validators
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, SyncError, TransientError
-from sync_pipeline.kernel.feed import Connection, Reply, Request
+from sync_pipeline.kernel.feed import Connection, Lane, Reply, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.logger import get_logger
 from sync_pipeline.trust.secrets import Secret, SecretProvider
@@ -67,7 +67,7 @@ class Gateway:
         self._http = Http(connection, now=clock.now)
         self._quota = Quota(
             connection.name,
-            connection.windows,
+            connection.quota,
             database=database,
             clock=clock,
             monotonic=time.monotonic,
@@ -84,6 +84,7 @@ class Gateway:
 
     async def __aenter__(self) -> Gateway:
         await self._quota.open()
+        self._stack.push_async_callback(self._quota.close)
         self._audit.open()
         self._stack.push_async_callback(self._audit.close)
         await self._stack.enter_async_context(self._http)
@@ -94,7 +95,7 @@ class Gateway:
     ) -> None:
         await self._stack.aclose()
 
-    async def send(self, request: Request, *, feed: str, correlation_id: str, lane: str = "P2") -> Reply:
+    async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         """Send until there is a good answer, or an error that stands.
 
         Raises Deferred (quota or breaker: wait longer than 30 s), AuthenticationError, PermanentError, or TransientError
@@ -121,9 +122,9 @@ class Gateway:
         ceiling = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**state.attempt_number)
         return self._rng.uniform(0, ceiling)
 
-    async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: str) -> Reply:
+    async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
         await self._breakers.admit(request.endpoint)
-        waited = await self._quota.acquire(request.weight)
+        waited = await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
         secret = self._secret()
         extra = await self._validators.headers(request) if request.conditional else None
         started = time.perf_counter()
@@ -166,7 +167,7 @@ class Gateway:
                 await self._quota.told(feedback, reply.received_at)
         if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
             self.stats.answers_429 += error.throttled
-            await self._quota.refused(error.retry_after)
+            await self._quota.refused(error.retry_after, endpoint=request.endpoint)
         elif error is None:
             self._quota.accepted()
         if not (isinstance(error, TransientError) and error.throttled):
@@ -185,7 +186,7 @@ class Gateway:
         *,
         feed: str,
         correlation_id: str,
-        lane: str,
+        lane: Lane,
     ) -> None:
         size = None if reply is None else len(reply.body)
         digest = None if reply is None else hashlib.sha256(reply.body).hexdigest()[:16]

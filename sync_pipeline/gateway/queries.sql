@@ -1,48 +1,53 @@
 -- name: ensure_window
-insert into sync.quota (scope, window_name, window_limit, window_seconds, kind, burst)
-values (%(scope)s, %(name)s, %(limit)s, %(seconds)s, %(kind)s, %(burst)s)
+insert into sync.quota (scope, window_name, window_limit, window_seconds, kind, burst, emission, zone, slack)
+values (%(scope)s, %(name)s, %(limit)s, %(seconds)s, %(kind)s, %(burst)s, %(emission)s, %(zone)s, %(slack)s)
 on conflict (scope, window_name) do update
 set window_limit = excluded.window_limit, window_seconds = excluded.window_seconds, kind = excluded.kind,
-    burst = excluded.burst
+    burst = excluded.burst, emission = excluded.emission, zone = excluded.zone, slack = excluded.slack
 
 -- name: drop_other_windows
 delete from sync.quota where scope = %(scope)s and not window_name = any(%(names)s)
 
--- name: grant
--- GCRA on every window of the scope at once, by the database's clock. Seconds to wait before sending, and now.
-with locked as (
-  select window_name from sync.quota where scope = %(scope)s order by window_name for update
-), granted as (
-  update sync.quota q
-  set tat = greatest(q.tat, clock_timestamp(), q.blocked_until) + make_interval(secs => %(tokens)s * w.emission),
-      updated_at = clock_timestamp()
-  from locked l, unnest(%(names)s::text[], %(emissions)s::double precision[]) as w(name, emission)
-  where q.scope = %(scope)s and q.window_name = l.window_name and w.name = q.window_name
-  returning q.window_name, greatest(extract(epoch from q.tat - make_interval(secs => q.burst * w.emission) - clock_timestamp()),
-                     extract(epoch from q.blocked_until - clock_timestamp()), 0) as wait
+-- name: booted
+-- Grants are not flushed to disk one by one: a server that was killed may have forgotten the last of them. After each start
+-- of its processes (the checkpointer starts anew with them, where we may see it) the burst counts as spent, and a day has a
+-- little less.
+with boot as (
+  select coalesce(max(backend_start) filter (where backend_type = 'checkpointer'), pg_postmaster_start_time()) as at
+  from pg_stat_activity
 )
-select window_name, wait::double precision, clock_timestamp() from granted order by wait desc limit 1
+update sync.quota q
+set tat = case when q.booted_at is null then q.tat
+               else greatest(q.tat, boot.at + make_interval(secs => q.burst * q.emission)) end,
+    used = case when q.booted_at is null then q.used
+                else least(q.window_limit, q.used + 16 + q.window_limit / 200) end,
+    booted_at = boot.at
+from boot
+where q.scope = any(%(scopes)s) and boot.at is distinct from q.booted_at
+
+-- name: grant
+select granted, wait, scope, window_name, now
+from sync.quota_grant(%(scopes)s, %(lane)s, %(tokens)s, %(longest)s)
 
 -- name: give_back
-update sync.quota q set tat = q.tat - make_interval(secs => %(tokens)s * w.emission)
-from unnest(%(names)s::text[], %(emissions)s::double precision[]) as w(name, emission)
-where q.scope = %(scope)s and w.name = q.window_name
+select sync.quota_give_back(%(scopes)s, %(tokens)s)
 
 -- name: block
 update sync.quota
 set blocked_until = greatest(blocked_until, clock_timestamp() + make_interval(secs => %(seconds)s)),
     updated_at = clock_timestamp()
-where scope = %(scope)s
+where scope = any(%(scopes)s)
 
 -- name: lower
 -- The vendor says that `remaining` are left until its reset: the estimate may only go down to that.
 update sync.quota
-set tat = greatest(tat, clock_timestamp()
-            + make_interval(secs => (burst - %(remaining)s) * %(emission)s + %(reset_s)s)),
+set tat = case when kind = 'sliding' then greatest(tat, clock_timestamp()
+            + make_interval(secs => (burst - %(remaining)s) * emission + %(reset_s)s)) else tat end,
+    used = case when kind = 'daily' then greatest(used, window_limit - %(remaining)s) else used end,
     blocked_until = case when %(remaining)s <= 0
       then greatest(blocked_until, clock_timestamp() + make_interval(secs => %(reset_s)s)) else blocked_until end,
     remaining_said = %(remaining)s, reset_said = clock_timestamp() + make_interval(secs => %(reset_s)s)
-where scope = %(scope)s and window_name = %(name)s
+where scope = any(%(scopes)s) and window_name = %(name)s
 
 -- name: breaker_read
 select scope, state, failures, extract(epoch from retry_at - clock_timestamp())::double precision, cool_down_s,

@@ -1,17 +1,25 @@
-"""Quota arithmetic: how fast tokens come back, and when a worker may hold some in hand."""
+"""Quota arithmetic: how fast tokens come back, who may book them, and when a worker may hold some in hand."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.kernel.feed import QuotaWindow
+from sync_pipeline.kernel.feed import Lane, QuotaNode, QuotaWindow
+
+LANES: tuple[Lane, ...] = get_args(Lane)
 
 SLACK_S = 2.0
 """Longest time between a grant and the vendor seeing the request: a token in hand, a slow connection."""
 
 SLACK_SHARE = 0.25
 """Slack of a short window, as a share of it."""
+
+DAY_SLACK_S = 10.0
+"""The same for a vendor's day, with what its clock may differ from ours at midnight."""
 
 LEASE_S = 0.25
 LEASE_TOKENS = 10
@@ -21,41 +29,76 @@ LEASE_RATE = 50.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """One window as GCRA sees it: `burst` at once, then one every `emission` seconds.
+    """One window as the store sees it.
 
-    Requests granted in [t, t + slack] may all arrive at t + slack, so a window of `seconds` at the vendor sees at most
-    what was granted in `seconds + slack`: burst + (seconds + slack) / emission = limit.
+    Sliding (and fixed: any aligned window is one of the sliding ones) is GCRA: `burst` at once, then one every `emission`
+    seconds. Requests granted in [t, t + slack] may all arrive at t + slack, so a window of `seconds` at the vendor sees at
+    most what was granted in `seconds + slack`: burst + (seconds + slack) / emission = limit.
+
+    Daily counts to `limit` from one midnight of `zone` to the next; what is granted in the last `slack` seconds counts on
+    both days.
     """
 
     name: str
     limit: int
     seconds: float
+    kind: Literal["sliding", "daily"]
     burst: int
     emission: float
+    slack: float
+    zone: str
 
     @classmethod
     def of(cls, window: QuotaWindow) -> Pace:
+        if window.kind == "daily":
+            return cls(
+                window.name,
+                window.limit,
+                86_400.0,
+                "daily",
+                window.limit,
+                86_400 / window.limit,
+                DAY_SLACK_S,
+                window.zone,
+            )
         burst = min(window.burst or max(1, window.limit // 4), max(1, window.limit - 1))
         slack = min(SLACK_S, SLACK_SHARE * window.seconds)
+        # One request a window: nothing may be in hand, and the next one waits for window and slack.
         refill = max(1, window.limit - burst)
-        if window.limit == 1:
-            # One request a window: nothing may be in hand, and the next one waits for window and slack.
-            return cls(window.name, 1, window.seconds, 1, window.seconds + slack)
-        return cls(window.name, window.limit, window.seconds, burst, (window.seconds + slack) / refill)
+        emission = (window.seconds + slack) / refill
+        return cls(window.name, window.limit, window.seconds, "sliding", burst, emission, slack, window.zone)
 
 
-def paces(scope: str, windows: tuple[QuotaWindow, ...]) -> tuple[Pace, ...]:
-    """Raises ConfigurationError when there is no budget: none means unlimited, and that is never meant."""
-    if not windows:
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the tree with its windows; `endpoint`: only calls to it are charged here (None: all)."""
+
+    scope: str
+    paces: tuple[Pace, ...]
+    endpoint: str | None = None
+
+
+def tree(name: str, nodes: Sequence[QuotaNode]) -> tuple[Node, ...]:
+    """Raises ConfigurationError where there is no budget (none would mean unlimited, and that is never meant), and for a
+    time zone that does not exist."""
+    if not any(node.endpoint is None and node.windows for node in nodes):
         raise ConfigurationError(
-            f"connection {scope} has no limits; a budget is mandatory: write the vendor's limit, or the one you allow"
+            f"connection {name} has no limits; a budget is mandatory: write the vendor's limit, or the one you allow"
         )
-    return tuple(Pace.of(window) for window in windows)
+    for window in (window for node in nodes for window in node.windows):
+        try:
+            ZoneInfo(window.zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ConfigurationError(
+                f"connection {name}: limit {window.name} resets in the unknown time zone {window.zone!r}; write one like "
+                "Europe/Berlin"
+            ) from None
+    return tuple(Node(node.scope, tuple(map(Pace.of, node.windows)), node.endpoint) for node in nodes if node.windows)
 
 
-def lease_size(windows: tuple[Pace, ...]) -> int:
+def lease_size(paces: Sequence[Pace]) -> int:
     """Tokens to take at once: one, unless every window is generous enough that ten are no burst."""
-    generous = all(1 / pace.emission >= LEASE_RATE and pace.burst >= 5 * LEASE_TOKENS for pace in windows)
+    generous = all(1 / pace.emission >= LEASE_RATE and pace.burst >= 5 * LEASE_TOKENS for pace in paces)
     return LEASE_TOKENS if generous else 1
 
 

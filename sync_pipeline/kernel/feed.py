@@ -125,9 +125,13 @@ class NextPage:
     last_key: str | None = None
 
 
+Lane = Literal["P0", "P1", "P2", "P3", "P4"]
+"""P0 interactive and webhook fetch, P1 deadline-bound, P2 poll, P3 reconcile, P4 backfill."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuotaWindow:
-    """At most `limit` requests in any `seconds` (sliding), in each aligned window (fixed), or each vendor day (daily).
+    """At most `limit` requests in any `seconds` (sliding), in each aligned window (fixed), or each day of `zone` (daily).
 
     `burst` bounds what may be sent at once; so that a strict window stays strict the refill rate is
     (limit - burst) / seconds. `source` names where the number comes from.
@@ -139,6 +143,17 @@ class QuotaWindow:
     kind: Literal["sliding", "fixed", "daily"] = "sliding"
     burst: int | None = None
     source: str = ""
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaNode:
+    """A node of the quota tree: whoever shares `scope` shares its windows (a vendor's host, an account, a credential, an
+    endpoint class). `endpoint`: only requests with this template are charged here; None: every request."""
+
+    scope: str
+    windows: tuple[QuotaWindow, ...]
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +233,17 @@ class Connection:
     auth: AuthSpec
     windows: tuple[QuotaWindow, ...]
     feeds: Mapping[str, Feed]
+    nodes: tuple[QuotaNode, ...] = ()
+    """Further nodes of the quota tree that its requests are charged to."""
+    account: str | None = None
+    """Who else uses the same `windows`: connections of one account share them by this name; default the connection's."""
     max_in_flight: int = 4
     timeout_s: float = 30.0
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def quota(self) -> tuple[QuotaNode, ...]:
+        return (QuotaNode(self.account or self.name, self.windows), *self.nodes)
 
     def feed_id(self, feed: str) -> FeedId:
         return FeedId(self.name, feed)

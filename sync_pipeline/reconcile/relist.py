@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from sync_pipeline.kernel.errors import CursorExpired, PermanentError, TransientError
-from sync_pipeline.kernel.feed import Cursor, Feed, PageRead, Reply
+from sync_pipeline.kernel.feed import Cursor, Feed, Lane, PageRead, Reply
 from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.walk import READ_ATTEMPTS, Sender
 
-LANE = "P3"
+LANE: Lane = "P3"
 
 
 async def relist(

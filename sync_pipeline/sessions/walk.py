@@ -13,7 +13,7 @@ from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import CursorExpired, PermanentError, TransientError
-from sync_pipeline.kernel.feed import Cursor, Feed, PageRead, Reply, Request
+from sync_pipeline.kernel.feed import Cursor, Feed, Lane, PageRead, Reply, Request
 from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.pages import FetchedPage, Landing, Lease
 from sync_pipeline.ledger.apply import CheckedPage, Ledger, check_page
@@ -37,7 +37,7 @@ READ_ATTEMPTS = 5
 class Sender(Protocol):
     """The gateway, as a walk sees it."""
 
-    async def send(self, request: Request, *, feed: str, correlation_id: str, lane: str = "P2") -> Reply: ...
+    async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply: ...
 
 
 class Budget:
