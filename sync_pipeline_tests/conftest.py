@@ -7,6 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -57,14 +58,21 @@ class _counted:
         self._file.close()
 
 
-@pytest.fixture
-def database_url(server: Embedded) -> Iterator[str]:
+@contextmanager
+def fresh_database(server: Embedded) -> Iterator[str]:
+    """The URL of a migrated database of its own, dropped at the end."""
     name = f"test_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
         conn.execute(sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
     yield server.url(name)
     with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
         conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(server: Embedded) -> Iterator[str]:
+    with fresh_database(server) as url:
+        yield url
 
 
 @pytest.fixture

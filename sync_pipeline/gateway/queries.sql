@@ -8,29 +8,15 @@ set window_limit = excluded.window_limit, window_seconds = excluded.window_secon
 -- name: drop_other_windows
 delete from sync.quota where scope = %(scope)s and not window_name = any(%(names)s)
 
--- name: booted
--- Grants are not flushed to disk one by one: a server that was killed may have forgotten the last of them. After each start
--- of its processes (the checkpointer starts anew with them, where we may see it) the burst counts as spent, and a day has a
--- little less.
-with boot as (
-  select coalesce(max(backend_start) filter (where backend_type = 'checkpointer'), pg_postmaster_start_time()) as at
-  from pg_stat_activity
-)
-update sync.quota q
-set tat = case when q.booted_at is null then q.tat
-               else greatest(q.tat, boot.at + make_interval(secs => q.burst * q.emission)) end,
-    used = case when q.booted_at is null then q.used
-                else least(q.window_limit, q.used + 16 + q.window_limit / 200) end,
-    booted_at = boot.at
-from boot
-where q.scope = any(%(scopes)s) and boot.at is distinct from q.booted_at
-
 -- name: grant
-select granted, wait, scope, window_name, now
-from sync.quota_grant(%(scopes)s, %(lane)s, %(tokens)s, %(longest)s)
+select granted, wait, scope, window_name, now, left_over
+from sync.quota_grant(%(scopes)s, %(lane)s, %(least)s, %(most)s)
 
 -- name: give_back
-select sync.quota_give_back(%(scopes)s, %(tokens)s)
+select sync.quota_give_back(%(scopes)s, %(tokens)s, %(used_at)s)
+
+-- name: spend
+select sync.quota_spend(%(scopes)s, %(tokens)s)
 
 -- name: block
 update sync.quota
@@ -38,16 +24,15 @@ set blocked_until = greatest(blocked_until, clock_timestamp() + make_interval(se
     updated_at = clock_timestamp()
 where scope = any(%(scopes)s)
 
--- name: lower
--- The vendor says that `remaining` are left until its reset: the estimate may only go down to that.
+-- name: lower_share
+-- A refusal that nothing announced: the vendor grants less than the limit says. The share grows back by a hundredth a minute.
 update sync.quota
-set tat = case when kind = 'sliding' then greatest(tat, clock_timestamp()
-            + make_interval(secs => (burst - %(remaining)s) * emission + %(reset_s)s)) else tat end,
-    used = case when kind = 'daily' then greatest(used, window_limit - %(remaining)s) else used end,
-    blocked_until = case when %(remaining)s <= 0
-      then greatest(blocked_until, clock_timestamp() + make_interval(secs => %(reset_s)s)) else blocked_until end,
-    remaining_said = %(remaining)s, reset_said = clock_timestamp() + make_interval(secs => %(reset_s)s)
-where scope = any(%(scopes)s) and window_name = %(name)s
+set share = greatest(0.05, share * 0.8), share_at = clock_timestamp()
+where scope = any(%(scopes)s) and kind = 'sliding' and remaining_said is null
+  and share_at < clock_timestamp() - make_interval(secs => least(window_seconds, 10))
+
+-- name: told
+select sync.quota_told(%(scopes)s, %(name)s, %(remaining)s, %(reset_s)s)
 
 -- name: breaker_read
 select scope, state, failures, extract(epoch from retry_at - clock_timestamp())::double precision, cool_down_s,

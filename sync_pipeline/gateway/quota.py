@@ -12,7 +12,7 @@ from sync_pipeline.kernel.feed import Lane, QuotaNode, QuotaWindow
 
 LANES: tuple[Lane, ...] = get_args(Lane)
 
-SLACK_S = 2.0
+SLACK_S = 1.0
 """Longest time between a grant and the vendor seeing the request: a token in hand, a slow connection."""
 
 SLACK_SHARE = 0.25
@@ -20,6 +20,9 @@ SLACK_SHARE = 0.25
 
 DAY_SLACK_S = 10.0
 """The same for a vendor's day, with what its clock may differ from ours at midnight."""
+
+SLOTS = 200
+"""Slots in which the store counts a window (migration 0006): what is granted leaves the count a slot too late at most."""
 
 LEASE_S = 0.25
 LEASE_TOKENS = 10
@@ -31,9 +34,9 @@ LEASE_RATE = 50.0
 class Pace:
     """One window as the store sees it.
 
-    Sliding (and fixed: any aligned window is one of the sliding ones) is GCRA: `burst` at once, then one every `emission`
-    seconds. Requests granted in [t, t + slack] may all arrive at t + slack, so a window of `seconds` at the vendor sees at
-    most what was granted in `seconds + slack`: burst + (seconds + slack) / emission = limit.
+    Sliding (and fixed: any aligned window is one of the sliding ones): requests granted in [t, t + slack] may all arrive at
+    t + slack, so the store counts to `limit` over `seconds + slack`. Within that GCRA lets `burst` go at once, then one every
+    `emission` seconds, which fills the count and no more.
 
     Daily counts to `limit` from one midnight of `zone` to the next; what is granted in the last `slack` seconds counts on
     both days.
@@ -61,11 +64,9 @@ class Pace:
                 DAY_SLACK_S,
                 window.zone,
             )
-        burst = min(window.burst or max(1, window.limit // 4), max(1, window.limit - 1))
+        burst = min(window.burst or max(1, window.limit // 4), window.limit)
         slack = min(SLACK_S, SLACK_SHARE * window.seconds)
-        # One request a window: nothing may be in hand, and the next one waits for window and slack.
-        refill = max(1, window.limit - burst)
-        emission = (window.seconds + slack) / refill
+        emission = (window.seconds + slack) * (1 + 1 / SLOTS) / window.limit
         return cls(window.name, window.limit, window.seconds, "sliding", burst, emission, slack, window.zone)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sync_pipeline.gateway.quota import LANES, LEASE_S, Pace, cool_off, lease_size, tree
+from sync_pipeline.gateway.quota import LANES, LEASE_S, Node, Pace, cool_off, lease_size, tree
 from sync_pipeline.kernel.clock import Clock
-from sync_pipeline.kernel.errors import Deferred, TransientError
+from sync_pipeline.kernel.errors import ConfigurationError, Deferred, TransientError
 from sync_pipeline.kernel.feed import Lane, QuotaFeedback, QuotaNode
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
@@ -23,22 +23,37 @@ LONGEST_WAIT_S = 30.0
 LOCAL_SHARE = 16
 """Without the store a worker keeps to a sixteenth of every window."""
 
+UNSEEN = 0.01
+"""A vendor's `remaining` that is lower than ours by more than this share of the limit says that others use the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """The nodes that one kind of call is charged to."""
+
+    lane: Lane
+    scopes: tuple[str, ...]
+    paces: tuple[Pace, ...] = field(compare=False)
+    lease: int = field(compare=False)
+
 
 @dataclass(slots=True)
 class _Hand:
-    """Tokens taken and not used yet: by whom, of which nodes, and until when they are good."""
+    """Tokens taken and not used yet: how many, when (database's clock), and until when they are good."""
 
-    tokens: int = 0
-    until: float = 0.0
+    tokens: int
+    taken_at: datetime
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    granted: bool
+    granted: int
     wait: float
-    scope: str
-    window: str
+    scope: str | None
+    window: str | None
     now: datetime
+    left: Sequence[int]
 
 
 class Quota:
@@ -60,11 +75,13 @@ class Quota:
         self._clock = clock
         self._monotonic = monotonic
         self._random = random
-        self._hands: dict[tuple[Lane, tuple[str, ...]], _Hand] = {}
+        self._paths: dict[tuple[Lane, str | None], _Path] = {}
+        self._hands: dict[_Path, _Hand] = {}
+        self._left: dict[tuple[str, str], int] = {}
         self._lock = asyncio.Lock()
         self._refusals = 0
         self._local_next = 0.0
-        self._booted = False
+        self._unbooked = 0
 
     async def open(self) -> None:
         async with self._db.transaction() as conn:
@@ -89,107 +106,132 @@ class Quota:
 
     async def close(self) -> None:
         """Give back the tokens in hand."""
-        for key in list(self._hands):
-            await self._return(key)
+        for path in list(self._hands):
+            await self._return(path)
 
     async def acquire(self, weight: int = 1, *, lane: Lane = "P2", endpoint: str | None = None) -> float:
-        """Wait for a grant of all nodes; returns the seconds waited. Raises Deferred for a wait above 30 s."""
-        nodes = [node for node in self._nodes if node.endpoint in (None, endpoint)]
-        paces = [pace for node in nodes for pace in node.paces]
-        key = (lane, tuple(node.scope for node in nodes))
-        if self._from_hand(key, weight):
+        """Wait for a grant of all nodes, to be used at once; returns the seconds waited.
+
+        Raises Deferred for a wait above 30 s, ConfigurationError for a call that weighs more than a window holds.
+        """
+        path = self._path(lane, endpoint)
+        if self._from_hand(path, weight):
             return 0.0
+        if too_small := next((pace for pace in path.paces if pace.limit < weight), None):
+            raise ConfigurationError(
+                f"{self._name}: a call to {endpoint} weighs {weight}, but {too_small.name} lets only {too_small.limit} "
+                "through; raise the limit or make the call smaller"
+            )
         waited = 0.0
         while True:
             async with self._lock:
-                if self._from_hand(key, weight):
+                if self._from_hand(path, weight):
                     return waited
-                granted, wait = await self._ask(key, paces, weight, LONGEST_WAIT_S - waited)
-            asleep = self._monotonic()
-            if wait > 0:
-                await self._clock.sleep(wait)
-            waited += wait
-            # A grant is for now: one that this process slept through may arrive together with later ones.
-            if granted and self._monotonic() - asleep <= wait + LEASE_S:
+                wait = await self._ask(path, weight, LONGEST_WAIT_S - waited)
+            if wait is None:
                 return waited
+            await self._clock.sleep(wait)
+            waited += wait
 
-    def _from_hand(self, key: tuple[Lane, tuple[str, ...]], weight: int) -> bool:
-        hand = self._hands.get(key)
+    def _path(self, lane: Lane, endpoint: str | None) -> _Path:
+        path = self._paths.get((lane, endpoint))
+        if path is None:
+            nodes = self._charged(endpoint)
+            paces = tuple(pace for node in nodes for pace in node.paces)
+            path = _Path(lane, tuple(node.scope for node in nodes), paces, lease_size(paces))
+            self._paths[lane, endpoint] = path
+        return path
+
+    def _charged(self, endpoint: str | None) -> list[Node]:
+        return [node for node in self._nodes if node.endpoint in (None, endpoint)]
+
+    def _from_hand(self, path: _Path, weight: int) -> bool:
+        hand = self._hands.get(path)
         if hand is None or hand.tokens < weight or self._monotonic() >= hand.until:
             return False
         hand.tokens -= weight
         return True
 
-    async def _ask(
-        self, key: tuple[Lane, tuple[str, ...]], paces: Sequence[Pace], weight: int, patience: float
-    ) -> tuple[bool, float]:
-        """(whether there is a grant, seconds to wait: for the grant, or before asking again)."""
-        lane, scopes = key
-        tokens = max(weight, lease_size(paces))
+    async def _ask(self, path: _Path, weight: int, patience: float) -> float | None:
+        """None when there is a grant, else seconds to wait before asking again."""
         try:
-            if not self._booted:
-                await self._look_at_boot()
-            await self._return(key)
-            answer = await self._grant(scopes, lane, tokens, patience)
+            if self._unbooked:
+                await self._book_local()
+            await self._return(path)
+            asked = self._monotonic()
+            answer = await self._grant(path, weight)
         except TransientError:
-            self._booted = False
-            return True, self._local_share(paces, weight)
+            await self._local_share(path.paces, weight)
+            return None
+        if answer.granted and self._monotonic() - asked > LEASE_S:
+            # A grant is for now: one that was this long on its way may be used together with later ones.
+            return 0.0
         if answer.granted:
-            self._hands[key] = _Hand(tokens - weight, self._monotonic() + answer.wait + LEASE_S)
-            return True, answer.wait
+            self._hands[path] = _Hand(answer.granted - weight, answer.now, self._monotonic() + LEASE_S)
+            return None
         if answer.wait > patience:
             raise Deferred(
                 answer.now + timedelta(seconds=answer.wait),
-                f"{self._name}: the vendor's quota ({answer.window} of {answer.scope}) has no call to give ({lane})",
+                f"{self._name}: the vendor's quota ({answer.window} of {answer.scope}) has no call to give ({path.lane})",
             )
-        return False, max(0.005, answer.wait) * (1 + 0.1 * self._random())
+        return max(0.002, answer.wait) * (1 + 0.1 * self._random())
 
-    async def _return(self, key: tuple[Lane, tuple[str, ...]]) -> None:
-        hand = self._hands.pop(key, None)
+    async def _return(self, path: _Path) -> None:
+        hand = self._hands.pop(path, None)
         if hand is None or hand.tokens == 0:
             return
-        async with self._db.transaction() as conn:
-            await conn.execute(SQL.give_back, {"scopes": list(key[1]), "tokens": hand.tokens})
+        await self._db.statement(
+            SQL.give_back, {"scopes": list(path.scopes), "tokens": hand.tokens, "used_at": hand.taken_at}
+        )
 
-    async def _look_at_boot(self) -> None:
-        async with self._db.transaction() as conn:
-            await conn.execute(SQL.booted, {"scopes": [node.scope for node in self._nodes]})
-        self._booted = True
-
-    async def _grant(self, scopes: tuple[str, ...], lane: Lane, tokens: int, patience: float) -> _Answer:
-        async with self._db.transaction() as conn:
-            await conn.execute("set local synchronous_commit = off")
-            found = await conn.execute(
-                SQL.grant,
-                {"scopes": list(scopes), "lane": LANES.index(lane), "tokens": tokens, "longest": max(0.0, patience)},
-            )
-            row = await found.fetchone()
-        if row is None:
+    async def _grant(self, path: _Path, weight: int) -> _Answer:
+        found = await self._db.statement(
+            SQL.grant,
+            {
+                "scopes": list(path.scopes),
+                "lane": LANES.index(path.lane),
+                "least": weight,
+                "most": max(weight, path.lease),
+            },
+        )
+        if not found:
             raise TransientError(f"{self._name}: its quota rows are gone; the session makes them anew when it starts")
-        return _Answer(*row)
+        answer = _Answer(*found[0])
+        if answer.granted:
+            names = sorted((node.scope, pace.name) for node in self._nodes for pace in node.paces)
+            self._left.update(zip((name for name in names if name[0] in path.scopes), answer.left, strict=True))
+        return answer
 
-    def _local_share(self, paces: Sequence[Pace], weight: int) -> float:
+    async def _local_share(self, paces: Sequence[Pace], weight: int) -> None:
         """The store cannot be asked: an even trickle of a fixed share, never an open gate."""
         slowest = max(pace.emission for pace in paces) * LOCAL_SHARE * weight
         now = self._monotonic()
-        start = max(now, self._local_next)
-        self._local_next = start + slowest
+        start = max(now + slowest, self._local_next + slowest)
         wait = start - now
         if wait > LONGEST_WAIT_S:
             raise Deferred(
                 self._clock.now() + timedelta(seconds=wait),
                 f"{self._name}: the quota store cannot be reached and the local share is spent",
             )
-        return wait
+        self._local_next = start
+        self._unbooked += weight
+        await self._clock.sleep(wait)
+
+    async def _book_local(self) -> None:
+        """What was sent without asking counts, and the burst as spent."""
+        scopes = [node.scope for node in self._nodes]
+        await self._db.statement(SQL.spend, {"scopes": scopes, "tokens": self._unbooked})
+        self._unbooked = 0
 
     async def refused(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
         """Book a 429 (or a 503 with Retry-After): nobody asks before the vendor allows it. Returns the seconds."""
         self._hands.clear()
         self._refusals += 1
         seconds = retry_after.total_seconds() if retry_after else cool_off(self._refusals, self._random())
-        scopes = [node.scope for node in self._nodes if node.endpoint in (None, endpoint)]
+        scopes = [node.scope for node in self._charged(endpoint)]
         async with self._db.transaction() as conn:
             await conn.execute(SQL.block, {"scopes": scopes, "seconds": seconds})
+            await conn.execute(SQL.lower_share, {"scopes": scopes})
         return seconds
 
     def accepted(self) -> None:
@@ -198,19 +240,22 @@ class Quota:
     async def told(self, feedback: QuotaFeedback, now: datetime) -> None:
         """The vendor's word on a window: it only ever lowers the estimate, until its reset."""
         found = [(node, pace) for node in self._nodes for pace in node.paces if pace.name == feedback.window]
-        if not found or feedback.remaining is None or feedback.remaining > found[0][1].limit // 2:
+        if not found or feedback.remaining is None:
             return
         node, pace = found[0]
+        known = self._left.get((node.scope, pace.name), pace.limit)
+        if feedback.remaining > 0 and feedback.remaining >= known - max(2, UNSEEN * pace.limit):
+            return
         reset_s = pace.seconds
         if feedback.reset_at is not None:
             reset_s = min(pace.seconds, max(0.0, (feedback.reset_at - now).total_seconds()))
-        async with self._db.transaction() as conn:
-            await conn.execute(
-                SQL.lower,
-                {
-                    "scopes": [node.scope],
-                    "name": pace.name,
-                    "remaining": feedback.remaining,
-                    "reset_s": math.ceil(reset_s),
-                },
-            )
+        await self._db.statement(
+            SQL.told,
+            {
+                "scopes": [node.scope],
+                "name": pace.name,
+                "remaining": max(0, feedback.remaining),
+                "reset_s": math.ceil(reset_s),
+            },
+        )
+        self._left[node.scope, pace.name] = feedback.remaining

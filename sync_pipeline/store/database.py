@@ -65,6 +65,17 @@ class Database:
                 "work will be done again"
             ) from None
 
+    async def statement(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """One statement, committed by itself: one round trip instead of three. Its rows. Raises as `transaction` does."""
+        async with self.transaction() as conn:
+            await conn.set_autocommit(True)
+            try:
+                cursor = await conn.execute(query, parameters)
+                return await cursor.fetchall() if cursor.description else []
+            finally:
+                if not conn.closed:
+                    await conn.set_autocommit(False)
+
 
 async def _probe(url: str) -> None:
     try:

@@ -21,7 +21,7 @@ from sync_pipeline.kernel.errors import (
     PermanentError,
     TransientError,
 )
-from sync_pipeline.kernel.feed import AuthSpec, Connection, QuotaWindow, Request
+from sync_pipeline.kernel.feed import AuthSpec, Connection, Lane, QuotaWindow, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.secrets import EnvironmentSecrets
 from sync_pipeline.vendors.rest import RateHeaders, RestApi
@@ -126,8 +126,8 @@ def gateway(
     )
 
 
-async def send(opened: Gateway, request: Request = GET) -> int:
-    return (await opened.send(request, feed="things", correlation_id="c1")).status
+async def send(opened: Gateway, request: Request = GET, lane: Lane = "P0") -> int:
+    return (await opened.send(request, feed="things", correlation_id="c1", lane=lane)).status
 
 
 async def test_every_attempt_is_audited_without_ids_or_secrets(vendor: Vendor, database: Database) -> None:
@@ -345,4 +345,5 @@ async def test_without_the_store_a_fixed_share_is_left(vendor: Vendor, database:
         await rows(database, "delete from sync.quota returning 1")
         await send(opened)
         await send(opened)
-    assert max(clock.slept) == pytest.approx(16 * 62 / 60, rel=0.05)
+    share = 16 * 61 / 120
+    assert clock.slept == pytest.approx([share, 2 * share], rel=0.02)

@@ -1,4 +1,4 @@
-"""Quota arithmetic against an independent sliding-window counter."""
+"""Waiting: `Retry-After`, cooling off, the breaker's decisions."""
 
 from __future__ import annotations
 
@@ -9,48 +9,9 @@ from hypothesis import strategies as st
 
 from sync_pipeline.gateway.breaker import THRESHOLD, Breaker, admit, decide
 from sync_pipeline.gateway.feedback import retry_after
-from sync_pipeline.gateway.quota import SLACK_S, SLACK_SHARE, Pace, cool_off
-from sync_pipeline.kernel.feed import QuotaWindow
+from sync_pipeline.gateway.quota import cool_off
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-windows = st.builds(
-    lambda limit, seconds, share: QuotaWindow("w", limit, seconds, burst=max(1, int(limit * share))),
-    st.integers(1, 500),
-    st.floats(0.5, 90_000),
-    st.floats(0, 1),
-)
-
-
-@given(
-    window=windows,
-    gaps=st.lists(st.floats(0, 1.5), min_size=1, max_size=120),
-    lateness=st.lists(st.floats(0, 1), min_size=1),
-)
-def test_no_window_at_the_vendor_holds_more_than_its_limit(
-    window: QuotaWindow, gaps: list[float], lateness: list[float]
-) -> None:
-    """Requests are asked for at any times and arrive up to the slack after their grant."""
-    pace = Pace.of(window)
-    slack = min(SLACK_S, SLACK_SHARE * window.seconds)
-    tat, now, arrivals = float("-inf"), 0.0, []
-    for number in range(min(3 * window.limit, 400)):
-        now += gaps[number % len(gaps)] * pace.emission * 0.3
-        tat = max(tat, now) + pace.emission
-        granted = max(now, tat - pace.burst * pace.emission)
-        arrivals.append(granted + lateness[number % len(lateness)] * slack)
-    arrivals.sort()
-    first = 0
-    for last, at in enumerate(arrivals):
-        while arrivals[first] <= at - window.seconds:
-            first += 1
-        assert last - first + 1 <= window.limit
-
-
-@given(window=windows)
-def test_a_saturated_window_is_well_used(window: QuotaWindow) -> None:
-    pace = Pace.of(window)
-    assert pace.burst <= window.limit
-    assert window.limit == 1 or pace.burst + (window.seconds + SLACK_S) / pace.emission >= window.limit * 0.99
 
 
 @given(st.text(max_size=40))

@@ -12,112 +12,347 @@ create table sync.quota (
   emission double precision not null,     -- sliding: seconds for a token to come back
   zone text not null default 'UTC',       -- daily: where the vendor's day begins
   slack double precision not null,        -- longest seconds from a grant to the vendor's counting it
-  tat timestamptz not null default '-infinity',            -- GCRA: theoretical arrival time
-  lane_at timestamptz[] not null default array_fill('-infinity'::timestamptz, array[5]), -- when a lane's floor lets it book next
+  tat timestamptz not null default '-infinity',            -- GCRA: theoretical arrival time, shapes the flow
+  slot bigint not null default 0,         -- sliding: the newest slot of time that `slots` counts
+  slots integer[] not null default array_fill(0, array[201]), -- a ring: grants of the last window, by slot
+  counted integer not null default 0,     -- sum of `slots`: never above the limit
+  lane_at timestamptz[] not null default array_fill('-infinity'::timestamptz, array[5]), -- when a lane's floor is due again
+  claim_lane integer,                     -- who was refused last though it was due: the next free tokens are for this lane
+  claim_tokens integer not null default 0,
+  claimed_until timestamptz,
   day date,                               -- daily: the vendor's day that `used` counts
   used integer not null default 0,
   late integer not null default 0,        -- daily: granted so late that the vendor may count it tomorrow
+  share double precision not null default 1,               -- what the vendor is believed to grant of the limit
+  share_at timestamptz not null default clock_timestamp(), -- it grows back from here
+  foreign_rate double precision not null default 0,        -- calls a second by others on the same key
+  foreign_at timestamptz,
   blocked_until timestamptz,
-  booted_at timestamptz,                  -- start of the server process that the state has lived through
+  booted_at timestamptz,                  -- start of the server that the state has lived through
   remaining_said integer,
   reset_said timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   primary key (scope, window_name)
 ) with (fillfactor = 40);
 
--- May `lane` (0 to 4) have `tokens` of every window of these nodes? If so they are booked, in all or in none, and `wait`
--- seconds from `now` on they may be used; if not, `wait` is when asking again may help. At most `longest` seconds are booked
--- ahead. `at` stands for the clock in tests.
+-- What others used on the same key, as the vendor's words show it.
+create table sync.quota_foreign (
+  at timestamptz not null default clock_timestamp(),
+  scope text not null,
+  window_name text not null,
+  calls integer not null
+);
+create index quota_foreign_at on sync.quota_foreign (at);
+
+-- Empty after a crash (unlogged), another row after a restart. Grants are not flushed to disk one by one, so a server that
+-- died may have forgotten the last of them.
+create unlogged table sync.quota_boot (
+  started timestamptz primary key,
+  seen_at timestamptz not null default clock_timestamp()
+);
+
+create function sync.quota_booted() returns timestamptz language plpgsql as $$
+declare
+  found_at timestamptz;
+begin
+  select b.seen_at into found_at from sync.quota_boot b where b.started = pg_postmaster_start_time();
+  if not found then
+    insert into sync.quota_boot (started) values (pg_postmaster_start_time()) on conflict (started) do nothing;
+    select b.seen_at into found_at from sync.quota_boot b where b.started = pg_postmaster_start_time();
+  end if;
+  return found_at;
+end $$;
+
+-- The slot of time that an instant falls into: 200 of them are a window and its slack.
+create function sync.quota_slot(seconds double precision, slack double precision, t timestamptz) returns bigint
+language sql immutable as $$
+  select floor(extract(epoch from t)::double precision * 200 / (seconds + slack))::bigint
+$$;
+
+-- The ring brought forward to `upto`: what is older than 200 slots no longer counts.
+create function sync.quota_turn(q sync.quota, upto bigint) returns sync.quota language plpgsql immutable as $$
+declare
+  place integer;
+begin
+  if upto - q.slot > 200 then
+    q.slots := array_fill(0, array[201]);
+    q.counted := 0;
+    q.slot := upto;
+  end if;
+  while q.slot < upto loop
+    q.slot := q.slot + 1;
+    place := q.slot % 201 + 1;
+    q.counted := q.counted - q.slots[place];
+    q.slots[place] := 0;
+  end loop;
+  return q;
+end $$;
+
+-- `tokens` booked in the ring's newest slot, or in an older one that leaves earlier.
+create function sync.quota_count(q sync.quota, into_slot bigint, tokens integer) returns sync.quota
+language plpgsql immutable as $$
+declare
+  place integer := greatest(q.slot - 200, least(q.slot, into_slot)) % 201 + 1;
+begin
+  q.slots[place] := q.slots[place] + tokens;
+  q.counted := q.counted + tokens;
+  return q;
+end $$;
+
+-- These nodes brought forward to `t`: slots that have left no longer count, a new day begins at nothing; after a restart the
+-- burst, and what a second of grants can be, count as spent. (Apart from `quota_grant`, since most grants need none of it.)
+create function sync.quota_forward(scopes text[], t timestamptz, boot timestamptz) returns void language plpgsql as $$
+declare
+  q sync.quota;
+  today date;
+begin
+  for q in select * from sync.quota k where k.scope = any(scopes) loop
+    if q.kind = 'sliding' then
+      q := sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, t)));
+      if q.booted_at is not null and q.booted_at is distinct from boot then
+        q := sync.quota_count(q, q.slot, greatest(0, least(
+          q.window_limit - q.counted, q.burst + ceil(1 / q.emission)::integer)));
+        q.tat := greatest(q.tat, t + make_interval(secs => q.burst * q.emission));
+      end if;
+    else
+      if q.booted_at is not null and q.booted_at is distinct from boot then
+        q.used := least(q.window_limit, q.used + 16 + q.window_limit / 200);
+      end if;
+      today := (t at time zone q.zone)::date;
+      if q.day is null or q.day < today then
+        q.used := case when q.day = today - 1 then q.late else 0 end;
+        q.late := 0;
+        q.day := today;
+      end if;
+    end if;
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, tat = q.tat, day = q.day, used = q.used,
+      late = q.late, booted_at = boot
+    where k.scope = q.scope and k.window_name = q.window_name;
+  end loop;
+end $$;
+
+-- Seconds from `t` until `need` of what a full window counts have left it.
+create function sync.quota_full(q sync.quota, need integer, t timestamptz) returns double precision
+language plpgsql immutable as $$
+declare
+  freed integer := 0;
+begin
+  for back in reverse 200..0 loop
+    freed := freed + q.slots[(q.slot - back) % 201 + 1];
+    if freed >= need or back = 0 then
+      return greatest(0.001, (q.slot - back + 201) * (q.window_seconds + q.slack) / 200 - extract(epoch from t));
+    end if;
+  end loop;
+end $$;
+
+-- May `lane` (0 to 4) have between `least_tokens` and `most_tokens` of every window of these nodes? `granted` says how many
+-- (in all nodes or in none; 0: none), to be used at once; and `wait` the seconds from `now` until asking again may help, if
+-- none. `left_over`: what each window still holds, in the order of scope and name. `at` stands for the clock in tests.
 --
--- Sliding windows are GCRA. P0 books whatever is free next. Another lane books only while the bucket holds what is kept for
--- the lanes above it (`kept`), or when its floor is due: so P4 can saturate a window and P0 still finds tokens, and no lane
--- starves. What nobody above uses is everybody's. A little is booked ahead (half a second, or one token), so that a window
--- that is wanted is never idle between two questions.
+-- A sliding window is kept by a count: the grants of the last window and slack, in 200 slots, never exceed the limit,
+-- whatever came before (a burst does not put burst and rate into one window). GCRA shapes what may be granted within that,
+-- by lane: P0 takes what is free; each other lane has its part of the burst, so that P4 saturates a window
+-- smoothly and P0 finds room; and its floor, when that is due, goes first. Who was due and found the window full has a claim
+-- on what comes back next. What nobody above uses is everybody's.
 --
 -- A daily window keeps a share for the lanes above that melts away towards the vendor's midnight.
 create function sync.quota_grant(
-  scopes text[], lane integer, tokens integer, longest double precision, at timestamptz default null
-) returns table (granted boolean, wait double precision, scope text, window_name text, now timestamptz)
-language plpgsql as $$
+  scopes text[], lane integer, least_tokens integer, most_tokens integer, at timestamptz default null
+) returns table (granted integer, wait double precision, scope text, window_name text, now timestamptz, left_over integer[])
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
-  kept constant double precision[] := array[0, 0.1, 0.25, 0.4, 0.6];
-  floors constant double precision[] := array[0.2, 0.2, 0.2, 0.1, 0.05];
-  saved constant double precision[] := array[0, 0.02, 0.05, 0.2, 0.3];
-  q sync.quota;
+  bursts constant double precision[] := array[1, 0.9, 0.5, 0.1, 0.05];   -- part of the burst, by lane
+  floors constant double precision[] := array[0.2, 0.2, 0.2, 0.1, 0.05]; -- part of the rate, by lane
+  saved constant double precision[] := array[0, 0.02, 0.05, 0.2, 0.3];   -- part of a day kept for the lanes above
+  place constant integer := lane + 1;
+  boot timestamptz;
   t timestamptz;
-  ready double precision;      -- seconds until the tokens may be used, if they are booked now
-  pause double precision;      -- seconds until asking again may help, if they are not
-  books boolean;
-  midnight timestamptz;
-  left_share double precision;
-  free double precision;
-  all_book boolean := true;
-  found_any boolean := false;
+  k record;
+  number integer := most_tokens;
   worst double precision := 0;
   worst_scope text;
   worst_window text;
+  lefts integer[];
 begin
-  perform 1 from sync.quota k where k.scope = any(scopes) order by k.scope, k.window_name for update;
-  t := coalesce(at, clock_timestamp());
-  for q in select * from sync.quota k where k.scope = any(scopes) order by k.scope, k.window_name loop
-    found_any := true;
-    ready := 0;
-    books := true;
-    if q.blocked_until > t then
-      books := false;
-      pause := extract(epoch from q.blocked_until - t);
-    elsif q.kind = 'sliding' then
-      -- what would be owed after this grant, in seconds of emission
-      free := extract(epoch from greatest(q.tat, t) - t) + tokens * q.emission;
-      ready := greatest(0, free - q.burst * q.emission);
-      pause := free - greatest(tokens, q.burst * (1 - kept[lane + 1])) * q.emission - greatest(0.5, q.emission);
-      books := ready <= longest and (lane = 0 or pause <= 0 or q.lane_at[lane + 1] <= t);
-      pause := greatest(ready - longest, least(pause, extract(epoch from greatest(q.lane_at[lane + 1], t) - t)), 0.001);
-    else
-      midnight := (((t at time zone q.zone)::date + 1)::timestamp) at time zone q.zone;
-      left_share := least(1, extract(epoch from midnight - t) / 86400);
-      free := case when q.day = (t at time zone q.zone)::date then q.used else q.late end + tokens;
-      books := free <= q.window_limit * (1 - saved[lane + 1] * left_share);
-      pause := extract(epoch from midnight - t) + q.slack;
-      if free <= q.window_limit and saved[lane + 1] > 0 then
-        pause := least(pause, extract(epoch from midnight - t)
-                              - 86400 * (1 - free / q.window_limit) / saved[lane + 1]);
-      end if;
-      pause := greatest(pause, 0.001);
-    end if;
-    if not books then
-      if all_book then worst := 0; end if;
-      all_book := false;
-      if pause > worst then worst := pause; worst_scope := q.scope; worst_window := q.window_name; end if;
-    elsif all_book and ready >= worst then
-      worst := ready; worst_scope := q.scope; worst_window := q.window_name;
-    end if;
-  end loop;
-  if not found_any then
+  perform set_config('synchronous_commit', 'off', true);
+  perform 1 from sync.quota q where q.scope = any(scopes) order by q.scope, q.window_name for update;
+  if not found then
     return;
   end if;
-  if all_book then
-    update sync.quota k set
-      tat = case when k.kind = 'sliding' then greatest(k.tat, t) + make_interval(secs => tokens * k.emission) else k.tat end,
-      lane_at[lane + 1] = t + make_interval(secs => tokens * k.emission / floors[lane + 1]),
-      used = case when k.kind = 'sliding' then k.used + tokens
-                  when k.day = (t at time zone k.zone)::date then k.used + tokens else k.late + tokens end,
-      late = case when k.kind = 'sliding' then 0
-                  when (t + make_interval(secs => k.slack)) at time zone k.zone
-                       >= (((t at time zone k.zone)::date + 1)::timestamp)
-                  then case when k.day = (t at time zone k.zone)::date then k.late else 0 end + tokens
-                  else case when k.day = (t at time zone k.zone)::date then k.late else 0 end end,
-      day = (t at time zone k.zone)::date,
-      updated_at = clock_timestamp()
-    where k.scope = any(scopes);
+  t := coalesce(at, clock_timestamp());
+  select b.seen_at into boot from sync.quota_boot b where b.started = pg_postmaster_start_time();
+  boot := coalesce(boot, sync.quota_booted());
+  perform 1 from sync.quota q where q.scope = any(scopes) and (q.booted_at is distinct from boot or case q.kind
+    when 'sliding' then q.slot < sync.quota_slot(q.window_seconds, q.slack, t)
+    else q.day is null or q.day < (t at time zone q.zone)::date end);
+  if found then
+    perform sync.quota_forward(scopes, t, boot);
   end if;
-  return query select all_book, worst, worst_scope, worst_window, t;
+  for k in
+    select q.scope, q.window_name, c.room,
+      greatest(extract(epoch from q.blocked_until - t), case
+        when q.kind = 'sliding' then case
+          when c.room < least_tokens then sync.quota_full(q, least_tokens - c.room, t)
+          when lane = 0 then c.owed - q.burst * c.emission
+          when c.due then 0
+          else least(c.owed - greatest(least_tokens, q.burst * bursts[place]) * c.emission,
+                     extract(epoch from q.lane_at[place] - t)) end
+        when c.room >= least_tokens then 0
+        when q.window_limit - q.used >= least_tokens and saved[place] > 0
+          -- when the melting share sets it free, at midnight at the latest
+          then greatest(0.001, c.owed - 86400 * (1 - (q.used + least_tokens)::double precision / q.window_limit) / saved[place])
+        else c.owed + q.slack end) as pause,
+      q.kind = 'sliding' and c.room < least_tokens and c.due
+        and (lane = 0 or coalesce(q.claimed_until <= t, true) or q.claim_lane = lane) as claims
+    from sync.quota q
+    cross join lateral (
+      select least(1, q.share + greatest(0, extract(epoch from t - q.share_at)) / 6000) as share,
+        lane = 0 or q.lane_at[place] <= t as due,
+        extract(epoch from (((q.day + 1)::timestamp) at time zone q.zone) - t)::double precision as to_midnight
+      offset 0  -- computed once, not in each place that reads it
+    ) s
+    cross join lateral (
+      select s.due, q.emission / s.share as emission,
+        case when q.kind = 'sliding'
+          then extract(epoch from greatest(q.tat, t) - t) + least_tokens * q.emission / s.share
+          else s.to_midnight end as owed,
+        case when q.kind = 'sliding'
+          then greatest(1, floor(q.window_limit * s.share)::integer)
+            - case when q.foreign_rate = 0 then 0
+                else ceil(2 * q.foreign_rate * power(0.5, extract(epoch from t - q.foreign_at) / 600))::integer end
+            - q.counted
+            - case when s.due then 0 else q.window_limit / 100 end
+            - case when q.claimed_until > t and lane <> 0 and lane <> q.claim_lane then q.claim_tokens else 0 end
+          else floor(q.window_limit * (1 - saved[place] * least(1, s.to_midnight / 86400)))::integer - q.used end as room
+      offset 0
+    ) c
+    where q.scope = any(scopes)
+  loop
+    number := least(number, k.room);
+    if k.pause > worst then
+      worst := k.pause; worst_scope := k.scope; worst_window := k.window_name;
+    end if;
+    if k.claims then
+      update sync.quota q set claim_lane = lane, claim_tokens = least_tokens,
+        claimed_until = t + make_interval(secs => k.pause + 1)
+      where q.scope = k.scope and q.window_name = k.window_name;
+    end if;
+  end loop;
+  if worst > 0 then
+    return query select 0, worst, worst_scope, worst_window, t, null::integer[];
+    return;
+  end if;
+  with booked as (
+    update sync.quota q set
+      slots[q.slot % 201 + 1] = q.slots[q.slot % 201 + 1] + case q.kind when 'sliding' then number else 0 end,
+      counted = q.counted + case q.kind when 'sliding' then number else 0 end,
+      share = s.share,
+      share_at = greatest(t, q.share_at),
+      tat = greatest(q.tat, t) + make_interval(secs => number * q.emission / s.share),
+      lane_at[place] = t + make_interval(secs => number * q.emission / s.share / floors[place]),
+      claimed_until = case when q.claim_lane = lane then null else q.claimed_until end,
+      used = q.used + case q.kind when 'sliding' then 0 else number end,
+      late = q.late + case when q.kind = 'daily' and (t + make_interval(secs => q.slack)) at time zone q.zone
+                                >= (q.day + 1)::timestamp then number else 0 end,
+      updated_at = t
+    from (
+      select i.scope, i.window_name,
+        least(1, i.share + greatest(0, extract(epoch from t - i.share_at)) / 6000)::double precision as share
+      from sync.quota i where i.scope = any(scopes)
+    ) s
+    where q.scope = s.scope and q.window_name = s.window_name
+    returning q.scope, q.window_name, q.window_limit - case q.kind when 'sliding' then q.counted else q.used end as rest
+  )
+  select array_agg(b.rest order by b.scope, b.window_name) into lefts from booked b;
+  return query select number, 0::double precision, null::text, null::text, t, lefts;
 end $$;
 
--- Tokens that were not used. They come back as if they had never been taken.
-create function sync.quota_give_back(scopes text[], tokens integer) returns void language sql as $$
-  update sync.quota k
-  set tat = case when k.kind = 'sliding' then k.tat - make_interval(secs => tokens * k.emission) else k.tat end,
-      used = greatest(0, k.used - tokens)
-  where k.scope = any(scopes)
-$$;
+-- Tokens that were never used, though they might have been at `used_at`: they come back as if they had not been taken. (A day
+-- keeps them where it has changed since.)
+create function sync.quota_give_back(scopes text[], tokens integer, used_at timestamptz) returns void
+language plpgsql as $$
+declare
+  q sync.quota;
+  at_slot bigint;
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  for q in select * from sync.quota k where k.scope = any(scopes) order by k.scope, k.window_name for update loop
+    at_slot := sync.quota_slot(q.window_seconds, q.slack, used_at);
+    if q.kind = 'daily' then
+      if q.day = (used_at at time zone q.zone)::date then
+        q.used := greatest(0, q.used - tokens);
+      end if;
+    elsif at_slot > q.slot - 201 and at_slot <= q.slot and q.slots[at_slot % 201 + 1] >= tokens then
+      q := sync.quota_count(q, at_slot, -tokens);
+      q.tat := q.tat - make_interval(secs => tokens * q.emission);
+    end if;
+    update sync.quota k set slots = q.slots, counted = q.counted, tat = q.tat, used = q.used
+    where k.scope = q.scope and k.window_name = q.window_name;
+  end loop;
+end $$;
+
+-- Calls that were made without asking (the store could not be reached): they count, and the burst as spent.
+create function sync.quota_spend(scopes text[], tokens integer) returns void language plpgsql as $$
+declare
+  q sync.quota;
+  t timestamptz;
+begin
+  for q in select * from sync.quota k where k.scope = any(scopes) order by k.scope, k.window_name for update loop
+    t := clock_timestamp();
+    if q.kind = 'daily' then
+      q.used := least(q.window_limit, q.used + tokens);
+    else
+      q := sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, t)));
+      q := sync.quota_count(q, q.slot, greatest(0, least(q.window_limit - q.counted, q.burst + tokens)));
+      q.tat := greatest(q.tat, t + make_interval(secs => q.burst * q.emission));
+    end if;
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, tat = q.tat, used = q.used
+    where k.scope = q.scope and k.window_name = q.window_name;
+  end loop;
+end $$;
+
+-- The vendor says that `remaining` are left until its reset in `reset_s` seconds: the estimate may only go down to that, and
+-- what it goes down by was used by others.
+create function sync.quota_told(scopes text[], name text, remaining integer, reset_s double precision) returns integer
+language plpgsql as $$
+declare
+  q sync.quota;
+  t timestamptz;
+  unseen integer;
+  gap double precision;
+  most integer := 0;
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  for q in select * from sync.quota k where k.scope = any(scopes) and k.window_name = name for update loop
+    t := clock_timestamp();
+    if q.kind = 'daily' then
+      if q.day is distinct from (t at time zone q.zone)::date then
+        q.day := (t at time zone q.zone)::date;
+        q.used := 0;
+        q.late := 0;
+      end if;
+      unseen := greatest(0, q.window_limit - remaining - q.used);
+      q.used := q.used + unseen;
+    else
+      q := sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, t)));
+      unseen := greatest(0, q.window_limit - remaining - q.counted);
+      q := sync.quota_count(
+        q, sync.quota_slot(q.window_seconds, q.slack, t + make_interval(secs => reset_s)) - 200, unseen);
+    end if;
+    if unseen > 0 then
+      -- an average over the last minute or so
+      gap := least(60, greatest(0.05, extract(epoch from t - coalesce(q.foreign_at, t - interval '10 s'))));
+      q.foreign_rate := q.foreign_rate + (unseen / gap - q.foreign_rate) * (1 - exp(-gap / 20));
+      q.foreign_at := t;
+      insert into sync.quota_foreign (scope, window_name, calls) values (q.scope, q.window_name, unseen);
+      most := greatest(most, unseen);
+    end if;
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, day = q.day, used = q.used, late = q.late,
+      foreign_rate = q.foreign_rate, foreign_at = q.foreign_at, remaining_said = remaining,
+      reset_said = t + make_interval(secs => reset_s),
+      blocked_until = case when remaining <= 0 then greatest(k.blocked_until, t + make_interval(secs => reset_s))
+                           else k.blocked_until end
+    where k.scope = q.scope and k.window_name = q.window_name;
+  end loop;
+  return most;
+end $$;
