@@ -154,8 +154,6 @@ def test_not_there_or_deleted_leads_to_the_next_source(vault: Vault, versions: l
         (405, ConfigurationError),
         (412, ConfigurationError),
         (429, SecretUnreachable),
-        (472, SecretUnreachable),
-        (473, SecretUnreachable),
         (500, SecretUnreachable),
         (501, SecretUnreachable),
         (502, SecretUnreachable),

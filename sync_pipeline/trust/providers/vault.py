@@ -80,6 +80,8 @@ class VaultSecrets:
             return ConfigurationError(f"{asked} refuses: renew the token in {source.token_env} or its policy")
         except (
             exceptions.VaultDown,
+            exceptions.VaultNotInitialized,
+            exceptions.UnexpectedError,  # statuses hvac has no name for, as a proxy's 504
             exceptions.InternalServerError,
             exceptions.BadGateway,
             exceptions.RateLimitExceeded,
