@@ -151,8 +151,9 @@ def test_not_there_or_deleted_leads_to_the_next_source(vault: Vault, versions: l
     [
         (400, ConfigurationError),
         (403, ConfigurationError),
-        (405, ConfigurationError),
-        (412, ConfigurationError),
+        (401, ConfigurationError),
+        (405, SecretUnreachable),
+        (412, SecretUnreachable),
         (429, SecretUnreachable),
         (500, SecretUnreachable),
         (501, SecretUnreachable),

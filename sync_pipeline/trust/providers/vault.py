@@ -81,7 +81,7 @@ class VaultSecrets:
         except (
             exceptions.VaultDown,
             exceptions.VaultNotInitialized,
-            exceptions.UnexpectedError,  # statuses hvac has no name for, as a proxy's 504
+            exceptions.UnexpectedError,  # hvac does not say which status: 412 and a proxy's 504 pass, a 405 is told late
             exceptions.InternalServerError,
             exceptions.BadGateway,
             exceptions.RateLimitExceeded,
