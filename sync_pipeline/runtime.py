@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ from sync_pipeline.sessions.setup import FeedSetup, Receiver, Setup
 from sync_pipeline.store.database import Database, database_url
 from sync_pipeline.store.embedded import data_dir
 from sync_pipeline.store.migrate import migrate
-from sync_pipeline.trust.secrets import EnvironmentSecrets, SecretProvider
+from sync_pipeline.trust.providers import open_secrets
+from sync_pipeline.trust.secrets import SecretProvider
 from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, contract_of, with_environment
 
 DEFS = Path(__file__).parent / "defs"
@@ -201,7 +203,7 @@ async def open_runtime(
             landing=Landing(database, crash=crash),
             ledger=ledger,
             quarantine=Quarantine(database, ledger, crash=crash),
-            secrets=secrets or EnvironmentSecrets(),
+            secrets=secrets or open_secrets(os.environ, now=time.monotonic),
             clock=clock or SystemClock(),
             rng=rng or random.Random(),
             crash=crash,

@@ -29,6 +29,7 @@ from sync_pipeline.kernel.errors import AuthenticationError, SyncError, Transien
 from sync_pipeline.kernel.feed import Connection, Lane, Reply, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.logger import get_logger
+from sync_pipeline.trust.providers import read
 from sync_pipeline.trust.secrets import Secret, SecretProvider
 
 ATTEMPTS = 6
@@ -125,7 +126,7 @@ class Gateway:
     async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
         await self._breakers.admit(request.endpoint)
         waited = await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
-        secret = self._secret()
+        secret = await self._secret()
         extra = await self._validators.headers(request) if request.conditional else None
         started = time.perf_counter()
         at = self._clock.now()
@@ -150,9 +151,9 @@ class Gateway:
             await self._validators.remember(request, reply)
         return reply
 
-    def _secret(self) -> Secret | None:
+    async def _secret(self) -> Secret | None:
         spec = self._connection.auth
-        return None if spec.kind == "none" or not spec.secret_env else self._secrets.get(spec.secret_env)
+        return None if spec.kind == "none" or not spec.secret_env else await read(self._secrets, spec.secret_env)
 
     def _judge(self, request: Request, reply: Reply) -> SyncError | None:
         error = self._connection.api.classify(request, reply)

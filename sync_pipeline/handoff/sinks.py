@@ -7,6 +7,7 @@ from typing import Protocol
 from sync_pipeline.gateway.http import Http
 from sync_pipeline.kernel.errors import PermanentError, TransientError
 from sync_pipeline.kernel.feed import Request
+from sync_pipeline.trust.providers import read
 from sync_pipeline.trust.secrets import SecretProvider
 
 
@@ -36,7 +37,7 @@ class HttpSink:
             body=payload,
             headers=(("content-type", "application/json"), ("idempotency-key", key)),
         )
-        secret = self._secrets.get(self._secret_env) if self._secret_env else None
+        secret = await read(self._secrets, self._secret_env) if self._secret_env else None
         reply = await self._http.send(request, secret)
         if reply.status < 300:
             return

@@ -16,7 +16,7 @@ from structlog.stdlib import BoundLogger
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from sync_pipeline.trust.masking import Masker
-from sync_pipeline.trust.secrets import revealed
+from sync_pipeline.trust.values import revealed
 
 TREE = "sync_pipeline"
 """Root of our loggers."""

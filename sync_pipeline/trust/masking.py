@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
-from sync_pipeline.trust.secrets import Secret
+from sync_pipeline.trust.values import Secret
 
 MASKED = "[masked]"
 

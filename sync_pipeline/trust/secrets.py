@@ -1,56 +1,52 @@
-"""Secrets by name: where values come from, and a type that keeps them out of logs, dumps and messages."""
+"""Secrets by name: what every source of them is, and the first of them, the environment."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.trust.values import Secret, revealed
 
-_revealed: set[str] = set()
+__all__ = [
+    "EnvironmentSecrets",
+    "Secret",
+    "SecretNotFound",
+    "SecretProvider",
+    "SecretUnreachable",
+    "checked_name",
+    "revealed",
+]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
-def revealed() -> frozenset[str]:
-    """Values this process has revealed so far: from then on a log line might hold them, so masking must know them."""
-    return frozenset(_revealed)
+class SecretNotFound(ConfigurationError):
+    """This source has no secret of that name; another may."""
 
 
-class Secret:
-    """A secret value. It shows itself only to `reveal`."""
+class SecretUnreachable(ConfigurationError):
+    """The source did not answer; the value read last may still be good."""
 
-    __slots__ = ("_value",)
 
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value, for the one place that sends it; `revealed` knows it from now on."""
-        _revealed.add(self._value)
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Secret cannot be pickled or copied")
+def checked_name(name: str) -> str:
+    """The name, safe as part of a path or URL. Raises ConfigurationError without repeating what it refuses."""
+    if _NAME.fullmatch(name):
+        return name
+    raise ConfigurationError(
+        "a secret's name in the YAML is not one: letters, digits, '_', '-' and '.' make a name, the value never stands there"
+    )
 
 
 class SecretProvider(Protocol):
     def get(self, name: str) -> Secret:
-        """The secret of that name, read anew each time. Raises ConfigurationError when it is not there."""
+        """The secret of that name, as new as the source allows. It may wait for a network (see `providers.read`).
+
+        Raises SecretNotFound, SecretUnreachable or ConfigurationError: one sentence with source and name, never a value.
+        """
 
 
 class EnvironmentSecrets:
@@ -73,7 +69,8 @@ class EnvironmentSecrets:
             if value:
                 return Secret(value)
         where = f"the file named by {name}_FILE cannot be read or is empty" if given else f"variable {name} is not set"
-        raise ConfigurationError(
+        # A file that was named and is unusable is a mistake to mend, not a reason to ask the next source.
+        raise (ConfigurationError if given else SecretNotFound)(
             f"{where}: put the vendor's token into the environment variable {name} (or its file's path into {name}_FILE) "
             "and start again"
         )
