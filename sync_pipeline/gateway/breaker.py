@@ -17,6 +17,33 @@ LONGEST_COOL_DOWN_S = 300.0
 CREDENTIAL_COOL_DOWN_S = 60.0
 PROBE_TTL_S = 60.0
 
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long an open breaker waits before its next probe: doubling from `first_s` to `longest_s`; a refused credential
+    `credential_s` at first. `probe_s`: how long a probe may take before another worker sends one. All in seconds."""
+
+    first_s: float = FIRST_COOL_DOWN_S
+    longest_s: float = LONGEST_COOL_DOWN_S
+    credential_s: float = CREDENTIAL_COOL_DOWN_S
+    probe_s: float = PROBE_TTL_S
+    poll_s: float = 1.0
+    """How stale a closed breaker may be, and how often a waiting worker looks."""
+
+    @classmethod
+    def scaled(cls, share: float) -> Timing:
+        """The same in faster time, for proofs."""
+        return cls(
+            FIRST_COOL_DOWN_S * share,
+            LONGEST_COOL_DOWN_S * share,
+            CREDENTIAL_COOL_DOWN_S * share,
+            PROBE_TTL_S * share,
+            share,
+        )
+
+
+TIMING = Timing()
+
 Outcome = Literal["good", "transient", "auth", "permanent"]
 
 
@@ -50,12 +77,12 @@ def admit(breaker: Breaker) -> Literal["send", "probe", "wait"]:
     return "probe" if expired else "wait"
 
 
-def decide(breaker: Breaker, failures: int, outcome: Outcome) -> Action:
+def decide(breaker: Breaker, failures: int, outcome: Outcome, timing: Timing = TIMING) -> Action:
     """After an answer. `failures`: transient failures in a row on this endpoint, this one included."""
     if outcome == "good":
         return Action("close") if breaker.state != "closed" else Action("none")
     if outcome == "auth":
-        return Action("open", max(CREDENTIAL_COOL_DOWN_S, min(LONGEST_COOL_DOWN_S, breaker.cool_down_s * 2)))
+        return Action("open", max(timing.credential_s, min(timing.longest_s, breaker.cool_down_s * 2)))
     if outcome == "transient" and (breaker.state != "closed" or failures >= THRESHOLD):
-        return Action("open", min(LONGEST_COOL_DOWN_S, max(FIRST_COOL_DOWN_S, breaker.cool_down_s * 2)))
+        return Action("open", min(timing.longest_s, max(timing.first_s, breaker.cool_down_s * 2)))
     return Action("none")

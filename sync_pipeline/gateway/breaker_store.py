@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from sync_pipeline.gateway.breaker import CREDENTIAL, PROBE_TTL_S, Breaker, Outcome, admit, decide
+from sync_pipeline.gateway.breaker import CREDENTIAL, TIMING, Breaker, Outcome, Timing, admit, decide
 from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred
@@ -13,15 +13,20 @@ from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__)
-FRESH_S = 1.0
-POLL_S = 1.0
 
 
 class Breakers:
     """The breakers of one connection, as one worker sees them."""
 
     def __init__(
-        self, connection: str, owner: str, *, database: Database, clock: Clock, monotonic: Callable[[], float]
+        self,
+        connection: str,
+        owner: str,
+        *,
+        database: Database,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        timing: Timing = TIMING,
     ) -> None:
         self._connection = connection
         self._owner = owner
@@ -29,7 +34,8 @@ class Breakers:
         self._clock = clock
         self._monotonic = monotonic
         self._known: dict[str, Breaker] = {}
-        self._read_at = -FRESH_S
+        self._timing = timing
+        self._read_at = float("-inf")
         self._failures: dict[str, int] = {}
 
     async def admit(self, endpoint: str) -> None:
@@ -47,14 +53,14 @@ class Breakers:
             if verdict == "probe":
                 if await self._win_probe(scope):
                     return
-                await self._clock.sleep(POLL_S)
+                await self._clock.sleep(self._timing.poll_s)
                 continue
             if scope == CREDENTIAL:
                 raise AuthenticationError(
                     f"{self._connection}: the vendor has refused this connection's credential; put a valid one into its "
                     f"variable, it is tried again in {max(0.0, breaker.retry_in_s):.0f} s"
                 )
-            wait = breaker.retry_in_s if breaker.state == "open" else POLL_S
+            wait = breaker.retry_in_s if breaker.state == "open" else self._timing.poll_s
             if wait > LONGEST_WAIT_S:
                 raise Deferred(
                     self._clock.now() + timedelta(seconds=wait), f"{self._connection} {scope}: its breaker is open"
@@ -63,7 +69,7 @@ class Breakers:
 
     async def _current(self, scope: str) -> Breaker:
         known = self._known.get(scope)
-        stale = self._monotonic() - self._read_at >= FRESH_S
+        stale = self._monotonic() - self._read_at >= self._timing.poll_s
         if stale or (known is not None and known.state != "closed"):
             async with self._db.transaction() as conn:
                 found = await conn.execute(SQL.breaker_read, {"connection": self._connection})
@@ -78,7 +84,7 @@ class Breakers:
         async with self._db.transaction() as conn:
             found = await conn.execute(
                 SQL.breaker_probe,
-                {"connection": self._connection, "scope": scope, "owner": self._owner, "ttl": PROBE_TTL_S},
+                {"connection": self._connection, "scope": scope, "owner": self._owner, "ttl": self._timing.probe_s},
             )
             return await found.fetchone() is not None
 
@@ -97,7 +103,7 @@ class Breakers:
     async def _act(self, scope: str, outcome: Outcome, reason: str) -> None:
         breaker = self._known.get(scope, Breaker(scope))
         failures = self._failures.get(scope, 0)
-        action = decide(breaker, failures, outcome)
+        action = decide(breaker, failures, outcome, self._timing)
         if action.kind == "none":
             return
         names = {"connection": self._connection, "scope": scope}
@@ -109,4 +115,4 @@ class Breakers:
                     SQL.breaker_open,
                     {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason},
                 )
-        self._read_at = -FRESH_S
+        self._read_at = float("-inf")

@@ -1,0 +1,222 @@
+"""`make prove`: the promises about limits, waiting and freshness, at size. Progress on stderr; one JSON object last.
+
+- `calls`, `breaches`: calls made by 16 workers in 4 processes (clocks 5 s off, killed at random, the database killed too) and
+  how many of them the vendor's own limiter refused. `quota_use`: calls by the vendor's limit, in the time without kills;
+  `quota_use_disturbed` with them.
+- `p0_wait_p99_s`: from asking to answered, in lane P0, while P4 saturates. `lanes_starved`: lanes and minutes without a call.
+- `foreign_429_per_10k`: refusals while others use 30 % of the limit, after the first twenty seconds of it.
+- `calls_before_retry_after`: calls sent after a refusal was booked and before its `Retry-After` was over.
+- `probes_per_interval`, `recovery_intervals`: an outage of an hour at a twentieth of its time; calls that reached the vendor
+  while it was down, after the breaker opened, by the cool-downs that passed; cool-downs from its end to the first good answer.
+- `grant_p50_ms`: one grant by one worker on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sync_pipeline.gateway.breaker import FIRST_COOL_DOWN_S, LONGEST_COOL_DOWN_S
+from sync_pipeline.gateway.quota_store import Quota
+from sync_pipeline.kernel.clock import SystemClock
+from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.embedded import Embedded
+from sync_pipeline_tests.prove.fleet import DATABASE, Fleet, Heard, own_server
+
+Figures = dict[str, Any]
+MIXED = ("P4,P4,P4,P4", "P4,P4,P3:0.05,P3:0.05", "P4,P2:0.1,P2:0.1,P1:0.2", "P4,P4,P0:0.05,P0:0.1")
+"""Sixteen workers in four processes; seconds between the calls of those that do not saturate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Seconds of each proof; the calm part of the first one ends when `calls` are made."""
+
+    rate: int
+    calls: int
+    disturbed_s: float
+    foreign_s: float
+    refusals: int
+    outage_s: float
+
+
+FULL = Sizes(rate=2400, calls=1_000_000, disturbed_s=120, foreign_s=150, refusals=20, outage_s=180)
+QUICK = Sizes(rate=1200, calls=40_000, disturbed_s=25, foreign_s=25, refusals=4, outage_s=20)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98] if len(values) > 1 else max(values, default=0.0)
+
+
+def limits(server: Embedded, sizes: Sizes, rng: random.Random) -> Figures:
+    """A million calls, killed workers and a killed database."""
+    limit = sizes.rate * 60
+    with Fleet(server, f"{limit}/60,{sizes.rate * 3 // 2}/1", MIXED) as fleet:
+        time.sleep(5)
+        calm_from, calls_from = time.monotonic(), fleet.stats()["calls"]
+        while (calls := fleet.stats()["calls"]) < sizes.calls * 0.8:
+            time.sleep(1)
+            if int(time.monotonic()) % 10 == 0:
+                say(f"  {calls} calls")
+        calm_s = time.monotonic() - calm_from
+        use = (calls - calls_from) / calm_s / sizes.rate
+        starved = _starved(fleet.heard, calm_s)
+        waits = [wait for second, wait in fleet.heard.waits["P0"] if second > 5]
+        say(f"  use {use:.3f}, P0 p99 {p99(waits):.3f} s; now with kills")
+        disturbed_from, calls_from = time.monotonic(), calls
+        crashes = 0
+        while (passed := time.monotonic() - disturbed_from) < sizes.disturbed_s or fleet.stats()["calls"] < sizes.calls:
+            time.sleep(rng.uniform(2, 6))
+            fleet.kill_one(rng)
+            if passed > (crashes + 1) * sizes.disturbed_s / 3:
+                crashes += 1
+                say(f"  database killed, {fleet.stats()['calls']} calls")
+                fleet.crash_database()
+        stats = fleet.stats()
+        return {
+            "calls": stats["calls"],
+            "breaches": stats["breaches"],
+            "quota_use": round(use, 4),
+            "quota_use_disturbed": round(
+                (stats["calls"] - calls_from) / (time.monotonic() - disturbed_from) / sizes.rate, 4
+            ),
+            "p0_wait_p99_s": round(p99(waits), 4),
+            "lanes_starved": starved,
+        }
+
+
+def _starved(heard: Heard, seconds: float) -> int:
+    minutes = range(max(1, int(seconds // 60)))
+    lanes = {lane for _, lane in heard.calls}
+    return sum(
+        not any(heard.calls.get((second, lane)) for second in range(minute * 60, minute * 60 + 60))
+        for minute in minutes
+        for lane in lanes
+    )
+
+
+def foreign(server: Embedded, sizes: Sizes) -> Figures:
+    """Others take 30 % of the limit on the same key; the vendor says what is left."""
+    rate = 600
+    with Fleet(server, f"{rate * 20}/20", ("P4,P4", "P4,P2:0.05"), flags=("--told",)) as fleet:
+        fleet.ask(f"foreign {0.3 * rate}")
+        time.sleep(20)
+        before = fleet.stats()
+        time.sleep(sizes.foreign_s)
+        after = fleet.stats()
+    calls = after["calls"] - before["calls"]
+    refused = after["breaches"] - before["breaches"]
+    others = after["foreign"] - before["foreign"]
+    say(f"  {calls} calls beside {others} of others, {refused} refused")
+    return {
+        "foreign_429_per_10k": round(refused / calls * 10_000, 3),
+        "foreign_quota_use": round((calls + others) / sizes.foreign_s / rate, 4),
+    }
+
+
+def retry_after(server: Embedded, sizes: Sizes, rng: random.Random) -> Figures:
+    """The vendor refuses without a reason we could know of; sixteen workers share the news."""
+    with Fleet(server, "2400/60", MIXED) as fleet:
+        time.sleep(3)
+        for _ in range(sizes.refusals):
+            fleet.ask(f"refuse {rng.uniform(1, 3):.2f}")
+            time.sleep(4.5)
+        return {"calls_before_retry_after": fleet.stats()["early"]}
+
+
+def outage(server: Embedded, sizes: Sizes) -> Figures:
+    """An hour's outage at a twentieth of its time: cool-downs from a quarter of a second to fifteen."""
+    scale = 0.05
+    lanes = ",".join(["P2:0.02"] * 4)
+    flags = ("--breaker", "--scale", str(scale))
+    with Fleet(server, "60000/60", (lanes,) * 4, flags=flags) as fleet:
+        time.sleep(3)
+        fleet.ask("down 1")
+        down_at = time.monotonic()
+        time.sleep(sizes.outage_s)
+        fleet.ask("down 0")
+        healed_at = time.monotonic()
+        while (stats := fleet.stats())["first_good"] is None:
+            time.sleep(0.05)
+        first_good = stats["first_good"]
+        time.sleep(1)
+        calls_after = fleet.stats()["calls"] - stats["calls"]
+    opened = min(1.0, sizes.outage_s / 4)
+    probes = [at - down_at for at in stats["while_down"] if at - down_at > opened]
+    cool_down, intervals, at = FIRST_COOL_DOWN_S * scale, 0, 0.0
+    while at < sizes.outage_s:
+        at += cool_down
+        intervals += at > opened
+        cool_down = min(LONGEST_COOL_DOWN_S * scale, cool_down * 2)
+    say(
+        f"  {len(stats['while_down'])} calls into the outage, {len(probes)} probes in {intervals} intervals; {calls_after} after"
+    )
+    return {
+        "probes_per_interval": round(len(probes) / intervals, 3),
+        "recovery_intervals": round((first_good - healed_at) / cool_down, 3),
+    }
+
+
+async def _grant_cost(url: str) -> float:
+    async with Database.open(url) as database:
+        quota = Quota(
+            "cost",
+            [QuotaNode("cost", (QuotaWindow("minute", 1_000_000, 60),))],
+            database=database,
+            clock=SystemClock(),
+            monotonic=time.monotonic,
+            random=random.random,
+        )
+        await quota.open()
+        costs = []
+        for _ in range(2000):
+            await quota.close()  # nothing in hand: each one asks
+            started = time.perf_counter()
+            await quota.acquire()
+            costs.append((time.perf_counter() - started) * 1000)
+    return statistics.median(costs[200:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="the same figures at small size, in three minutes")
+    parser.add_argument("--only", nargs="*", help="some of the proofs")
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else FULL
+    rng = random.Random(11)
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)) as server:
+        proofs: dict[str, Callable[[], Figures]] = {
+            "limits": lambda: limits(server, sizes, rng),
+            "grant": lambda: {"grant_p50_ms": round(asyncio.run(_grant_cost(server.ensure(DATABASE))), 3)},
+            "foreign": lambda: foreign(server, sizes),
+            "retry_after": lambda: retry_after(server, sizes, rng),
+            "outage": lambda: outage(server, sizes),
+        }
+        for name, proof in proofs.items():
+            if options.only is None or name in options.only:
+                started = time.monotonic()
+                say(f"{name} ...")
+                found = proof()
+                figures |= found
+                say(f"{name}: {found} ({time.monotonic() - started:.0f} s)")
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
