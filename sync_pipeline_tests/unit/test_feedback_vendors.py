@@ -130,7 +130,7 @@ def test_alma_counts_down_the_day_and_refuses_by_code() -> None:
 
 
 def test_eventbrite_mews_and_channex_refusals() -> None:
-    hourly = b'{"status_code":429,"error_description":"Hourly rate limit has been reached for this token.","error":"HIT_RATE_LIMIT"}'
+    hourly = b'{"error_description":"Hourly rate limit has been reached for this token.","error":"HIT_RATE_LIMIT"}'
     assert told("eventbrite", 429, {}, hourly) == [("hourly", None, 0, 3600.0)]
     assert told("eventbrite", 429, {}, b'{"error":"NOT_FOUND"}') == []
 
