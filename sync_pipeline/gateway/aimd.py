@@ -17,8 +17,8 @@ DECREASE = 0.85
 START_DECREASE = 0.5
 """The same in slow start, which may have gone to twice the limit before it is told."""
 
-CYCLE_CALLS = 500
-"""At most one refusal in about as many calls, at a steady limit."""
+CYCLE_CALLS = 600
+"""One refusal in about as many calls, at a steady limit; where a long fixed window is used up early, a few at its end."""
 
 CYCLE_S = 60.0
 """And in about as many seconds: the pause after a refusal (2 s when the vendor names none) then costs 3 %."""

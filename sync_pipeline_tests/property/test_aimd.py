@@ -171,12 +171,14 @@ KINDS: list[tuple[Literal["bucket", "fixed", "sliding"], float]] = [("bucket", 1
 def test_a_hidden_limit_is_found_used_and_rarely_touched(
     kind: Literal["bucket", "fixed", "sliding"], seconds: float, rate: float
 ) -> None:
-    server = HiddenLimit(kind, rate, max(seconds, 2 / rate))
-    span = max(600.0, 3000 / rate)
-    found = run(server, Bounds(0.05, 200, 1), warm_s=span, for_s=span, seed=5)
-    print(f"{kind} {rate}/s: use {found.use:.3f}, one refusal in {found.calls / max(1, found.refusals):.0f} calls")
-    assert found.use >= 0.85
-    assert found.refusals * 300 <= found.calls
+    """The worst of three seeds."""
+    span, bounds = max(600.0, 3000 / rate), Bounds(0.05, 200, 1)
+    for seed in range(3):
+        server = HiddenLimit(kind, rate, max(seconds, 2 / rate))
+        found = run(server, bounds, warm_s=span, for_s=span, seed=seed)
+        print(f"{kind} {rate}/s: use {found.use:.3f}, one refusal in {found.calls / max(1, found.refusals):.0f} calls")
+        assert found.use >= 0.85
+        assert found.refusals * 300 <= found.calls
 
 
 @pytest.mark.parametrize("limit_to", [2.0, 40.0])
