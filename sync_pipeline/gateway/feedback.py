@@ -42,6 +42,10 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
+    # Two servers on the way may each have added a line: the longer wait is honoured.
+    several = [part.strip() for part in value.split(",")]
+    if all(map(_NUMBER.fullmatch, several)):
+        value = max(several, key=float)
     try:
         seconds = float(value)
     except ValueError:

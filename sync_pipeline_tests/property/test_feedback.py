@@ -70,6 +70,8 @@ def test_nonsense_is_refused(value: str) -> None:
 def test_retry_after_is_never_cut() -> None:
     """Fides cuts it to 300 s, others to twice their own pause."""
     assert retry_after({"retry-after": "86400"}, NOW) == timedelta(days=1)
+    assert retry_after({"retry-after": "5, 120"}, NOW) == timedelta(seconds=120)
+    assert retry_after({"retry-after": "5, soon"}, NOW) is None
     assert retry_after({"retry-after": format_datetime(NOW + timedelta(days=1), usegmt=True)}, NOW) == timedelta(days=1)
     assert retry_after({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, NOW) in (None, timedelta(0))
 
