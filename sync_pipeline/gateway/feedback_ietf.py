@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from sync_pipeline.gateway.feedback import ABSURD, triple
+from sync_pipeline.gateway.feedback import ABSURD, count, triple
 from sync_pipeline.kernel.feed import QuotaFeedback
 
 Bare: TypeAlias = str | int | float | bool
@@ -88,8 +88,11 @@ def ietf(headers: Mapping[str, str], now: datetime) -> tuple[QuotaFeedback, ...]
     """One word for each policy: `"name";r=50;t=30` with `"name";q=100;w=60`, or what an older draft says instead.
 
     `t` is when the quota that is left must have lasted until: taken as the reset. Policies that count bytes or
-    concurrent requests are left out: they do not bound a number of calls.
+    concurrent requests are left out: they do not bound a number of calls. An answer from a cache (`Age` over 0) says
+    nothing of today.
     """
+    if (count(headers.get("age")) or 0) > 0:
+        return ()
     policies = items(headers.get("ratelimit-policy", ""))
     field = headers.get("ratelimit", "")
     limits = [item for item in items(field) if item.whole("r") is not None]

@@ -56,7 +56,7 @@ def test_each_form_of_a_reset_is_recognised(now: datetime, ahead: int) -> None:
 
 @given(MOMENTS, st.one_of(st.text(max_size=30), st.integers(-(10**18), 10**18).map(str), st.floats().map(str)))
 def test_no_reset_is_far_from_now(now: datetime, value: str) -> None:
-    """A relative reset read as 1970, or milliseconds read as seconds, would be: airbyte and others had these."""
+    """A relative reset read as 1970, or milliseconds read as seconds, would be (airbyte-python-cdk#1151)."""
     found = reset_at(value, now)
     assert found is None or -PAST <= found.at - now <= ABSURD
 
@@ -68,7 +68,7 @@ def test_nonsense_is_refused(value: str) -> None:
 
 
 def test_retry_after_is_never_cut() -> None:
-    """Fides cuts it to 300 s, others to twice their own pause."""
+    """Fides and dlt cut it to 300 s, Svix to twice its own pause."""
     assert retry_after({"retry-after": "86400"}, NOW) == timedelta(days=1)
     assert retry_after({"retry-after": "5, 120"}, NOW) == timedelta(seconds=120)
     assert retry_after({"retry-after": "5, soon"}, NOW) is None
@@ -150,6 +150,8 @@ def test_named_policies_come_back_as_they_were_sent(policies: list[tuple[str, in
             [(None, 100, 4, 50, 60)],
         ),
         ({"ratelimit-reset": "50"}, []),
+        ({"ratelimit": '"a";r=1;t=5', "age": "0"}, [("a", None, 1, 5, None)]),
+        ({"ratelimit": '"a";r=1;t=5', "age": "9"}, []),
         ({}, []),
     ],
 )
