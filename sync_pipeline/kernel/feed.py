@@ -158,13 +158,20 @@ class QuotaNode:
 
 @dataclass(frozen=True, slots=True)
 class QuotaFeedback:
-    """What an answer's headers or body say about the quota. Instants are absolute; None = not said."""
+    """What an answer's headers or body say about the quota. Instants are absolute; None = not said.
+
+    `window` is the vendor's own name for it, where it has one. `used` counts calls of everybody on the same key.
+    `seconds` is the window's length. `source` names the header or the error code that said it.
+    """
 
     window: str | None = None
     limit: int | None = None
     remaining: int | None = None
     reset_at: datetime | None = None
     blocked_until: datetime | None = None
+    used: int | None = None
+    seconds: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
