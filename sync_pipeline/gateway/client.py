@@ -20,8 +20,10 @@ from tenacity.stop import stop_any
 from sync_pipeline.gateway.audit import Audit, Entry
 from sync_pipeline.gateway.breaker import Outcome
 from sync_pipeline.gateway.breaker_store import Breakers
-from sync_pipeline.gateway.feedback import retry_after
+from sync_pipeline.gateway.feedback import placed, retry_after
+from sync_pipeline.gateway.feedback_vendors import heard
 from sync_pipeline.gateway.http import Http
+from sync_pipeline.gateway.latencies import Latencies
 from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.gateway.validators import Validators
 from sync_pipeline.kernel.clock import Clock
@@ -34,8 +36,6 @@ from sync_pipeline.trust.secrets import Secret, SecretProvider
 
 ATTEMPTS = 6
 TOTAL_S = 180.0
-FIRST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 15.0
 
 
 @dataclass(slots=True)
@@ -77,6 +77,7 @@ class Gateway:
         self._breakers = Breakers(
             connection.name, uuid.uuid4().hex, database=database, clock=clock, monotonic=time.monotonic
         )
+        self._latencies = Latencies(connection.name, database, clock)
         self._audit = Audit(database)
         self._validators = Validators(connection.name, database)
         self._log = get_logger(__name__).bind(connection=connection.name)
@@ -86,6 +87,8 @@ class Gateway:
     async def __aenter__(self) -> Gateway:
         await self._quota.open()
         self._stack.push_async_callback(self._quota.close)
+        await self._latencies.open()
+        self._stack.push_async_callback(self._latencies.close)
         self._audit.open()
         self._stack.push_async_callback(self._audit.close)
         await self._stack.enter_async_context(self._http)
@@ -105,7 +108,7 @@ class Gateway:
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: _may_retry(request, error)),
             stop=stop_any(stop_after_attempt(ATTEMPTS), stop_after_delay(TOTAL_S)),
-            wait=self._pause,
+            wait=lambda state: self._pause(request, state),
             sleep=self._clock.sleep,
             reraise=True,
         )
@@ -115,13 +118,13 @@ class Gateway:
                 return await self._attempt(request, number, feed=feed, correlation_id=correlation_id, lane=lane)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _pause(self, state: RetryCallState) -> float:
-        """Full jitter. After a refusal the quota itself holds the next attempt until the vendor allows it."""
+    def _pause(self, request: Request, state: RetryCallState) -> float:
+        """As the endpoint's own latencies are spread. After a refusal the quota itself holds the next attempt until the
+        vendor allows it."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
             return 0.0
-        ceiling = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**state.attempt_number)
-        return self._rng.uniform(0, ceiling)
+        return self._latencies.pause(request.endpoint, state.attempt_number, self._rng.random)
 
     async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
         await self._breakers.admit(request.endpoint)
@@ -140,6 +143,8 @@ class Gateway:
         except SyncError as raised:
             error = raised
         latency = (time.perf_counter() - started) * 1000
+        if reply is not None:
+            self._latencies.observe(request.endpoint, latency / 1000)
         self._record(
             request, reply, error, at, number, waited, latency, feed=feed, correlation_id=correlation_id, lane=lane
         )
@@ -164,8 +169,7 @@ class Gateway:
 
     async def _learn(self, request: Request, reply: Reply | None, error: SyncError | None) -> None:
         if reply is not None:
-            for feedback in self._connection.api.feedback(reply):
-                await self._quota.told(feedback, reply.received_at)
+            await self._listen(reply)
         if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
             self.stats.answers_429 += error.throttled
             await self._quota.refused(error.retry_after, endpoint=request.endpoint)
@@ -174,6 +178,16 @@ class Gateway:
         if not (isinstance(error, TransientError) and error.throttled):
             # A refusal by the quota says that the vendor is well.
             await self._breakers.report(request.endpoint, _outcome(error), type(error).__name__)
+
+    async def _listen(self, reply: Reply) -> None:
+        """What the answer says about the quota: in the words that the connection names, else in the vendor's own."""
+        api = self._connection.api
+        words = api.feedback(reply) or heard(api.vendor, reply.status, reply.headers, reply.body, reply.received_at)
+        for word in words:
+            if word.blocked_until is not None:
+                await self._quota.refused(word.blocked_until - reply.received_at)
+            if (known := placed(word, self._connection.windows)) is not None:
+                await self._quota.told(known, reply.received_at)
 
     def _record(
         self,

@@ -25,14 +25,16 @@ set blocked_until = greatest(blocked_until, clock_timestamp() + make_interval(se
 where scope = any(%(scopes)s)
 
 -- name: lower_share
--- A refusal that nothing announced: the vendor grants less than the limit says. The share grows back by a hundredth a minute.
+-- A refusal that nothing announced: the vendor grants less than the limit says. Additive increase,
+-- multiplicative decrease (Chiu and Jain, 1989); refusals of calls that were on their way count as one.
 update sync.quota
-set share = greatest(0.05, share * 0.8), share_at = clock_timestamp()
+set share = greatest(0.05, sync.quota_share(share, share_at, emission, clock_timestamp()) * 0.85),
+    share_at = clock_timestamp()
 where scope = any(%(scopes)s) and kind = 'sliding' and remaining_said is null
-  and share_at < clock_timestamp() - make_interval(secs => least(window_seconds, 10))
+  and (share = 1 or share_at < clock_timestamp() - interval '2 seconds')
 
 -- name: told
-select sync.quota_told(%(scopes)s, %(name)s, %(remaining)s, %(reset_s)s)
+select sync.quota_told(%(scopes)s, %(name)s, %(remaining)s, %(reset_s)s, %(leave_s)s)
 
 -- name: breaker_read
 select scope, state, failures, extract(epoch from retry_at - clock_timestamp())::double precision, cool_down_s,
@@ -77,3 +79,19 @@ insert into sync.http_validator (connection, url_key, etag, last_modified)
 values (%(connection)s, %(url_key)s, %(etag)s, %(last_modified)s)
 on conflict (connection, url_key) do update
 set etag = excluded.etag, last_modified = excluded.last_modified, seen_at = clock_timestamp()
+
+-- name: latency_all
+select endpoint, sketch from sync.latency where connection = %(connection)s
+
+-- name: latency_lock
+select pg_advisory_xact_lock(hashtextextended(%(connection)s || ' ' || %(endpoint)s, 7))
+
+-- name: latency_one
+select sketch from sync.latency where connection = %(connection)s and endpoint = %(endpoint)s
+
+-- name: latency_put
+insert into sync.latency as l (connection, endpoint, sketch, calls, p50_s, p95_s, p99_s)
+values (%(connection)s, %(endpoint)s, %(sketch)s, %(calls)s, %(p50)s, %(p95)s, %(p99)s)
+on conflict (connection, endpoint) do update
+set sketch = excluded.sketch, calls = l.calls + excluded.calls, p50_s = excluded.p50_s, p95_s = excluded.p95_s,
+    p99_s = excluded.p99_s, updated_at = clock_timestamp()

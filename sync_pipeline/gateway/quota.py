@@ -50,6 +50,8 @@ class Pace:
     emission: float
     slack: float
     zone: str
+    resets: bool = True
+    """The vendor's window starts anew at its reset (fixed, daily); a sliding one gives back call by call."""
 
     @classmethod
     def of(cls, window: QuotaWindow) -> Pace:
@@ -67,7 +69,17 @@ class Pace:
         burst = min(window.burst or max(1, window.limit // 4), window.limit)
         slack = min(SLACK_S, SLACK_SHARE * window.seconds)
         emission = (window.seconds + slack) * (1 + 1 / SLOTS) / window.limit
-        return cls(window.name, window.limit, window.seconds, "sliding", burst, emission, slack, window.zone)
+        return cls(
+            window.name,
+            window.limit,
+            window.seconds,
+            "sliding",
+            burst,
+            emission,
+            slack,
+            window.zone,
+            window.kind == "fixed",
+        )
 
 
 @dataclass(frozen=True, slots=True)

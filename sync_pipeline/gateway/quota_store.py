@@ -256,6 +256,7 @@ class Quota:
                 "name": pace.name,
                 "remaining": max(0, feedback.remaining),
                 "reset_s": math.ceil(reset_s),
+                "leave_s": math.ceil(reset_s if pace.resets else pace.seconds),
             },
         )
         self._left[node.scope, pace.name] = feedback.remaining

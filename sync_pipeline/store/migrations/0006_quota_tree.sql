@@ -69,6 +69,15 @@ language sql immutable as $$
   select floor(extract(epoch from t)::double precision * 200 / (seconds + slack))::bigint
 $$;
 
+-- The share of the limit that the vendor is believed to grant: what a refusal took (15 %) comes back in six hundred calls, and
+-- in no less than a minute.
+create function sync.quota_share(
+  share double precision, since timestamptz, emission double precision, t timestamptz
+) returns double precision language sql immutable as $$
+  select case when share = 1 then 1 else least(1, share
+    + share * 0.15 * greatest(0, extract(epoch from t - since)::double precision) / greatest(60, 600 * emission / share)) end
+$$;
+
 -- The ring brought forward to `upto`: what is older than 200 slots no longer counts.
 create function sync.quota_turn(q sync.quota, upto bigint) returns sync.quota language plpgsql immutable as $$
 declare
@@ -206,7 +215,7 @@ begin
         and (lane = 0 or coalesce(q.claimed_until <= t, true) or q.claim_lane = lane) as claims
     from sync.quota q
     cross join lateral (
-      select least(1, q.share + greatest(0, extract(epoch from t - q.share_at)) / 6000) as share,
+      select sync.quota_share(q.share, q.share_at, q.emission, t) as share,
         lane = 0 or q.lane_at[place] <= t as due,
         extract(epoch from (((q.day + 1)::timestamp) at time zone q.zone) - t)::double precision as to_midnight
       offset 0  -- computed once, not in each place that reads it
@@ -257,7 +266,7 @@ begin
       updated_at = t
     from (
       select i.scope, i.window_name,
-        least(1, i.share + greatest(0, extract(epoch from t - i.share_at)) / 6000)::double precision as share
+        sync.quota_share(i.share, i.share_at, i.emission, t) as share
       from sync.quota i where i.scope = any(scopes)
     ) s
     where q.scope = s.scope and q.window_name = s.window_name
@@ -311,9 +320,11 @@ begin
   end loop;
 end $$;
 
--- The vendor says that `remaining` are left until its reset in `reset_s` seconds: the estimate may only go down to that, and
--- what it goes down by was used by others.
-create function sync.quota_told(scopes text[], name text, remaining integer, reset_s double precision) returns integer
+-- The vendor says that `remaining` are left until its reset in `reset_s` seconds: the estimate may only go down to that. What
+-- it goes down by was used by others, and leaves the vendor's window in `leave_s`.
+create function sync.quota_told(
+  scopes text[], name text, remaining integer, reset_s double precision, leave_s double precision
+) returns integer
 language plpgsql as $$
 declare
   q sync.quota;
@@ -337,7 +348,7 @@ begin
       q := sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, t)));
       unseen := greatest(0, q.window_limit - remaining - q.counted);
       q := sync.quota_count(
-        q, sync.quota_slot(q.window_seconds, q.slack, t + make_interval(secs => reset_s)) - 200, unseen);
+        q, sync.quota_slot(q.window_seconds, q.slack, t + make_interval(secs => leave_s)) - 200, unseen);
     end if;
     if unseen > 0 then
       -- an average over the last minute or so
