@@ -16,6 +16,7 @@ create table sync.quota (
   slot bigint not null default 0,         -- sliding: the newest slot of time that `slots` counts
   slots integer[] not null default array_fill(0, array[201]), -- a ring: grants of the last window, by slot
   counted integer not null default 0,     -- sum of `slots`: never above the limit
+  oldest bigint not null default 0,       -- no older slot counts anything
   lane_at timestamptz[] not null default array_fill('-infinity'::timestamptz, array[5]), -- when a lane's floor is due again
   claim_lane integer,                     -- who was refused last though it was due: the next free tokens are for this lane
   claim_tokens integer not null default 0,
@@ -94,6 +95,10 @@ begin
     q.counted := q.counted - q.slots[place];
     q.slots[place] := 0;
   end loop;
+  q.oldest := greatest(q.oldest, q.slot - 200);
+  while q.oldest < q.slot and q.slots[q.oldest % 201 + 1] = 0 loop
+    q.oldest := q.oldest + 1;
+  end loop;
   return q;
 end $$;
 
@@ -101,10 +106,11 @@ end $$;
 create function sync.quota_count(q sync.quota, into_slot bigint, tokens integer) returns sync.quota
 language plpgsql immutable as $$
 declare
-  place integer := greatest(q.slot - 200, least(q.slot, into_slot)) % 201 + 1;
+  chosen bigint := greatest(q.slot - 200, least(q.slot, into_slot));
 begin
-  q.slots[place] := q.slots[place] + tokens;
+  q.slots[chosen % 201 + 1] := q.slots[chosen % 201 + 1] + tokens;
   q.counted := q.counted + tokens;
+  q.oldest := least(q.oldest, chosen);
   return q;
 end $$;
 
@@ -134,8 +140,8 @@ begin
         q.day := today;
       end if;
     end if;
-    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, tat = q.tat, day = q.day, used = q.used,
-      late = q.late, booted_at = boot
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, oldest = q.oldest, tat = q.tat, day = q.day,
+      used = q.used, late = q.late, booted_at = boot
     where k.scope = q.scope and k.window_name = q.window_name;
   end loop;
 end $$;
@@ -159,10 +165,10 @@ end $$;
 -- none. `left_over`: what each window still holds, in the order of scope and name. `at` stands for the clock in tests.
 --
 -- A sliding window is kept by a count: the grants of the last window and slack, in 200 slots, never exceed the limit,
--- whatever came before (a burst does not put burst and rate into one window). GCRA shapes what may be granted within that,
--- by lane: P0 takes what is free; each other lane has its part of the burst, so that P4 saturates a window
--- smoothly and P0 finds room; and its floor, when that is due, goes first. Who was due and found the window full has a claim
--- on what comes back next. What nobody above uses is everybody's.
+-- whatever came before (a burst does not put burst and rate into one window). Within that, by lane: P0 takes what is free;
+-- each other lane leaves a part of the burst (GCRA), and a part of the window that melts away until the oldest call leaves it,
+-- so that P0 finds room while P4 uses all there is. A lane's floor, when it is due, goes before that; and who was due and
+-- found the window full has a claim on what comes back next. What nobody above uses is everybody's.
 --
 -- A daily window keeps a share for the lanes above that melts away towards the vendor's midnight.
 create function sync.quota_grant(
@@ -170,7 +176,8 @@ create function sync.quota_grant(
 ) returns table (granted integer, wait double precision, scope text, window_name text, now timestamptz, left_over integer[])
 language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
-  bursts constant double precision[] := array[1, 0.9, 0.5, 0.1, 0.05];   -- part of the burst, by lane
+  bursts constant double precision[] := array[1, 0.9, 0.75, 0.6, 0.5];   -- part of the burst, by lane
+  kept constant double precision[] := array[0, 0.1, 0.25, 0.4, 0.6];     -- part of a window left for the lanes above
   floors constant double precision[] := array[0.2, 0.2, 0.2, 0.1, 0.05]; -- part of the rate, by lane
   saved constant double precision[] := array[0, 0.02, 0.05, 0.2, 0.3];   -- part of a day kept for the lanes above
   place constant integer := lane + 1;
@@ -201,7 +208,9 @@ begin
     select q.scope, q.window_name, c.room,
       greatest(extract(epoch from q.blocked_until - t), case
         when q.kind = 'sliding' then case
-          when c.room < least_tokens then sync.quota_full(q, least_tokens - c.room, t)
+          when c.room + c.melting < least_tokens then sync.quota_full(q, least_tokens - c.room - c.melting, t)
+          when c.room < least_tokens then greatest(0.001, least(sync.quota_full(q, least_tokens - c.room, t),
+            (least_tokens - c.room) * (q.window_seconds + q.slack) / (q.window_limit * kept[place])))
           when lane = 0 then c.owed - q.burst * c.emission
           when c.due then 0
           else least(c.owed - greatest(least_tokens, q.burst * bursts[place]) * c.emission,
@@ -217,11 +226,14 @@ begin
     cross join lateral (
       select sync.quota_share(q.share, q.share_at, q.emission, t) as share,
         lane = 0 or q.lane_at[place] <= t as due,
+        case when lane = 0 or q.lane_at[place] <= t then 0 else floor(q.window_limit * kept[place] * case
+          when q.counted = 0 then 1 else greatest(0, least(1, (q.oldest + 201) / 200.0::double precision
+            - extract(epoch from t)::double precision / (q.window_seconds + q.slack))) end)::integer end as melting,
         extract(epoch from (((q.day + 1)::timestamp) at time zone q.zone) - t)::double precision as to_midnight
       offset 0  -- computed once, not in each place that reads it
     ) s
     cross join lateral (
-      select s.due, q.emission / s.share as emission,
+      select s.due, s.melting, q.emission / s.share as emission,
         case when q.kind = 'sliding'
           then extract(epoch from greatest(q.tat, t) - t) + least_tokens * q.emission / s.share
           else s.to_midnight end as owed,
@@ -230,7 +242,7 @@ begin
             - case when q.foreign_rate = 0 then 0
                 else ceil(2 * q.foreign_rate * power(0.5, extract(epoch from t - q.foreign_at) / 600))::integer end
             - q.counted
-            - case when s.due then 0 else q.window_limit / 100 end
+            - s.melting
             - case when q.claimed_until > t and lane <> 0 and lane <> q.claim_lane then q.claim_tokens else 0 end
           else floor(q.window_limit * (1 - saved[place] * least(1, s.to_midnight / 86400)))::integer - q.used end as room
       offset 0
@@ -255,6 +267,7 @@ begin
     update sync.quota q set
       slots[q.slot % 201 + 1] = q.slots[q.slot % 201 + 1] + case q.kind when 'sliding' then number else 0 end,
       counted = q.counted + case q.kind when 'sliding' then number else 0 end,
+      oldest = case when q.counted = 0 then q.slot else q.oldest end,
       share = s.share,
       share_at = greatest(t, q.share_at),
       tat = greatest(q.tat, t) + make_interval(secs => number * q.emission / s.share),
@@ -315,7 +328,7 @@ begin
       q := sync.quota_count(q, q.slot, greatest(0, least(q.window_limit - q.counted, q.burst + tokens)));
       q.tat := greatest(q.tat, t + make_interval(secs => q.burst * q.emission));
     end if;
-    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, tat = q.tat, used = q.used
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, oldest = q.oldest, tat = q.tat, used = q.used
     where k.scope = q.scope and k.window_name = q.window_name;
   end loop;
 end $$;
@@ -358,7 +371,7 @@ begin
       insert into sync.quota_foreign (scope, window_name, calls) values (q.scope, q.window_name, unseen);
       most := greatest(most, unseen);
     end if;
-    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, day = q.day, used = q.used, late = q.late,
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, oldest = q.oldest, day = q.day, used = q.used, late = q.late,
       foreign_rate = q.foreign_rate, foreign_at = q.foreign_at, remaining_said = remaining,
       reset_said = t + make_interval(secs => reset_s),
       blocked_until = case when remaining <= 0 then greatest(k.blocked_until, t + make_interval(secs => reset_s))
@@ -367,3 +380,17 @@ begin
   end loop;
   return most;
 end $$;
+
+-- The tree as it stands: what each window has left by our own count.
+create view sync.quota_now as
+select q.scope, q.window_name, q.window_limit, q.window_seconds, q.kind, q.zone, n.used, greatest(0, q.window_limit - n.used) as left,
+  case when q.blocked_until > clock_timestamp() then q.blocked_until end as blocked_until,
+  sync.quota_share(q.share, q.share_at, q.emission, clock_timestamp()) as share,
+  q.foreign_rate * power(0.5, extract(epoch from clock_timestamp() - coalesce(q.foreign_at, clock_timestamp())) / 600)
+    as foreign_rate
+from sync.quota q
+cross join lateral (
+  select case when q.kind = 'sliding' then
+    (sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, clock_timestamp())))).counted
+    else case (clock_timestamp() at time zone q.zone)::date - q.day when 0 then q.used when 1 then q.late else 0 end end as used
+) n;
