@@ -24,6 +24,11 @@ class CrashPoint(StrEnum):
     REPLAY_BEFORE_COMMIT = "replay_before_commit"
     HANDOFF_SENT = "handoff_sent"
     WINDOW_CLOSED = "window_closed"
+    TOKEN_LOCKED = "token_locked"
+    TOKEN_ASKED = "token_asked"
+    TOKEN_ANSWERED = "token_answered"
+    TOKEN_BEFORE_COMMIT = "token_before_commit"
+    TOKEN_AFTER_COMMIT = "token_after_commit"
 
 
 class CrashPlan:

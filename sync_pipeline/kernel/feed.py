@@ -66,8 +66,8 @@ class Request:
     path: str
     params: tuple[tuple[str, str], ...] = ()
     method: Literal["GET", "POST", "HEAD"] = "GET"
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes | None = field(default=None, repr=False)
     weight: int = 1
     idempotent: bool = True
     conditional: bool = False
