@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 
 from sync_pipeline.gateway.exchange import Pair
@@ -22,7 +23,7 @@ from sync_pipeline.trust.secrets import Secret
 
 SQL = queries(__package__)
 
-KEEP_ATTEMPTS = 8
+KEEP_ATTEMPTS = 7
 KEEP_PAUSE_S = 0.5
 """A new pair may exist nowhere but here: it is tried for a while to keep it."""
 
@@ -50,38 +51,7 @@ class TokenStore:
     async def read(self) -> Held:
         """The row as it is. Raises ConfigurationError when the pair cannot be opened with the key at hand."""
         async with self._db.transaction() as conn:
-            found = await conn.execute(SQL.token_read, {"credential": self.credential})
-            row = await found.fetchone()
-        if row is None:
-            return Held(TokenState())
-        generation, sealed, *rest, mints = row
-        return Held(TokenState(generation, *rest, mints=tuple(mints)), self._opened(generation, sealed))
-
-    async def write(self, state: TokenState, pair: Pair | None, *, expected: int) -> bool:
-        """Replace generation `expected`. `pair` None: the pair stays. False: another generation stands there by now."""
-        async with self._db.transaction() as conn:
-            return await self._write(conn, state, pair, expected)
-
-    async def keep(self, state: TokenState, pair: Pair, *, expected: int) -> bool:
-        """As `write`, for a pair that the vendor just gave: a lost database connection is not the end of it."""
-        for attempt in range(KEEP_ATTEMPTS):
-            try:
-                async with self._db.transaction() as conn:
-                    written = await self._write(conn, state, pair, expected)
-                    self._crash.reach(CrashPoint.TOKEN_BEFORE_COMMIT)
-                self._crash.reach(CrashPoint.TOKEN_AFTER_COMMIT)
-            except TransientError:
-                if attempt == KEEP_ATTEMPTS - 1:
-                    raise
-                await self._clock.sleep(KEEP_PAUSE_S * 2**attempt)
-            else:
-                # Not written where the commit before it was, although its connection was lost.
-                return written or await self._is_kept(state, pair)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    async def _is_kept(self, state: TokenState, pair: Pair) -> bool:
-        held = await self.read()
-        return held.state.generation == state.generation and held.pair == pair
+            return await self._read(conn)
 
     async def rejected(self, generation: int) -> None:
         """The vendor answered 401 to this generation. Nothing happens when there is a newer one."""
@@ -89,26 +59,48 @@ class TokenStore:
             await conn.execute(SQL.token_rejected, {"credential": self.credential, "generation": generation})
 
     @asynccontextmanager
-    async def locked(self) -> AsyncIterator[bool]:
-        """Hold the credential's lock, if nobody else does (the value says which). It ends with this process.
+    async def locked(self) -> AsyncIterator[Lock | None]:
+        """Hold the credential's lock; None when somebody else does. It ends with this process.
 
         No transaction is open while the lock is held. Where the block ends in an error the connection is closed, so that
         the lock goes with it whatever state it is in.
         """
         names = {"credential": self.credential}
         async with self._db.transaction() as conn:
-            await conn.execute(SQL.token_ensure, names)
-            found = await conn.execute(SQL.token_lock, names)
-            row = await found.fetchone()
-            won = bool(row and row[0])
             try:
+                await conn.execute(SQL.token_ensure, names)
+                found = await conn.execute(SQL.token_lock, names)
+                row = await found.fetchone()
                 await conn.commit()
-                yield won
-                if won:
-                    await conn.execute(SQL.token_unlock, names)
+                if row is None or not row[0]:
+                    yield None
+                    return
+                yield Lock(self, conn)
+                await conn.execute(SQL.token_unlock, names)
             except BaseException:
                 await conn.close()
                 raise
+
+    async def _keep(self, state: TokenState, pair: Pair, expected: int) -> bool:
+        """Keep a new pair by a connection from the pool, however many tries that takes (about a minute of them)."""
+        for attempt in range(KEEP_ATTEMPTS):
+            await self._clock.sleep(KEEP_PAUSE_S * 2**attempt)
+            try:
+                async with self._db.transaction() as conn:
+                    # The commit whose connection was lost may have been one.
+                    return await self._write(conn, state, pair, expected) or (await self._read(conn)).pair == pair
+            except TransientError:
+                if attempt == KEEP_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _read(self, conn: AsyncConnection[Any]) -> Held:
+        found = await conn.execute(SQL.token_read, {"credential": self.credential})
+        row = await found.fetchone()
+        if row is None:
+            return Held(TokenState())
+        state = TokenState(row[0], *row[2:12], mints=tuple(row[12]))
+        return Held(state, self._opened(state.generation, row[1]))
 
     async def _write(self, conn: AsyncConnection[Any], state: TokenState, pair: Pair | None, expected: int) -> bool:
         found = await conn.execute(
@@ -144,3 +136,36 @@ class TokenStore:
             return None
         access, refresh = json.loads(self._sealer.open(bytes(sealed), self._place(generation)))
         return Pair(Secret(access), Secret(refresh) if refresh is not None else None)
+
+
+class Lock:
+    """The lock on a credential, while it is held. Reads and writes go by its own connection: a process that refreshes many
+    credentials at once needs one connection for each, not two."""
+
+    def __init__(self, store: TokenStore, conn: AsyncConnection[Any]) -> None:
+        self._store = store
+        self._conn = conn
+
+    async def read(self) -> Held:
+        held = await self._store._read(self._conn)
+        await self._conn.commit()
+        return held
+
+    async def write(self, state: TokenState, pair: Pair | None = None, *, expected: int) -> bool:
+        """Replace generation `expected`, committed on return. `pair` None: the pair stays. False: another generation
+        stands there by now."""
+        written = await self._store._write(self._conn, state, pair, expected)
+        await self._conn.commit()
+        return written
+
+    async def keep(self, state: TokenState, pair: Pair, *, expected: int) -> bool:
+        """As `write`, for a pair that the vendor just gave: a lost database connection is not the end of it."""
+        crash = self._store._crash
+        try:
+            written = await self._store._write(self._conn, state, pair, expected)
+            crash.reach(CrashPoint.REFRESH_BEFORE_COMMIT)
+            await self._conn.commit()
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            return await self._store._keep(state, pair, expected)
+        crash.reach(CrashPoint.REFRESH_AFTER_COMMIT)
+        return written
