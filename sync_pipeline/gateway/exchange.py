@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote_plus, urlencode
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from sync_pipeline.gateway.feedback import retry_after
 from sync_pipeline.gateway.tokens import Lost, Minted, Outcome, Refused, Unspent
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.kernel.feed import Reply, Request
+from sync_pipeline.kernel.feed import AuthSpec, Connection, Reply, Request
 from sync_pipeline.kernel.grants import Grant
 from sync_pipeline.trust.secrets import Secret
 
@@ -33,6 +33,17 @@ KNOWN = DEAD | {
     "access_denied", "invalid_client_id",
 }  # fmt: skip
 """Codes that may be shown; any other text of the vendor's is not."""
+
+
+def token_connection(connection: Connection, grant: Grant) -> Connection:
+    """The connection to the token endpoint, for an `Http` of its own. Connecting and reading each get half the exchange's
+    time, so that a host that cannot be reached is known for that and not for a lost answer."""
+    return replace(
+        connection,
+        base_url=grant.base_url or connection.base_url,
+        auth=AuthSpec("none"),
+        timeout_s=grant.timeout_s / 2,
+    )
 
 
 class Exchange(Protocol):

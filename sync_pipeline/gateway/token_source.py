@@ -17,6 +17,7 @@ from sync_pipeline.gateway.token_store import Held, TokenStore
 from sync_pipeline.gateway.tokens import (
     Decision,
     Lost,
+    Minted,
     Outcome,
     Refused,
     TokenState,
@@ -128,11 +129,9 @@ class GrantSource:
             if decision.kind == "refresh":
                 task = self._refresh_task()
                 if not decision.usable or self._grant.revokes_old:
-                    refreshed = await asyncio.shield(task)
-                    if not refreshed and not decision.usable:
-                        waited += await self._pause(POLL_S * (1 + self._random()), waited, "another worker's refresh")
-                    if refreshed or not decision.usable:
-                        continue
+                    if not await asyncio.shield(task):
+                        waited += await self._pause(self._poll_s(), waited, "another worker refreshes its token")
+                    continue
             if decision.usable:
                 pair = known.held.pair
                 assert pair is not None, "a usable generation has a pair"
@@ -144,8 +143,10 @@ class GrantSource:
                     f"{self._store.credential}: {decision.reason}; authorise the connection again"
                 )
             if decision.until is not None:
-                wait = (decision.until - self._clock.now()).total_seconds()
-                waited += await self._pause(max(0.01, wait), waited, decision.reason)
+                wait = max(0.01, (decision.until - self._clock.now()).total_seconds())
+                if known.held.state.sent_at is not None:
+                    wait = min(wait, self._poll_s())  # its answer may come at any moment
+                waited += await self._pause(wait, waited, decision.reason)
 
     async def rejected(self, generation: int) -> None:
         known = self._known
@@ -199,6 +200,9 @@ class GrantSource:
         self._known = _Known(held, jitter, now)
         return self._known
 
+    def _poll_s(self) -> float:
+        return POLL_S * (1 + self._random())
+
     async def _pause(self, seconds: float, waited: float, reason: str) -> float:
         if waited + seconds > LONGEST_WAIT_S:
             raise Deferred(self._clock.now() + timedelta(seconds=seconds), f"{self._store.credential}: {reason}")
@@ -248,7 +252,10 @@ class GrantSource:
     async def _ask(self, request: Request, old: Pair | None) -> tuple[Outcome, Pair | None]:
         """The exchange and what came of it. Whatever fails after sending may have spent the refresh token."""
         try:
-            reply = await self._exchange(request)
+            async with asyncio.timeout(self._grant.timeout_s):
+                reply = await self._exchange(request)
+        except TimeoutError:
+            return Lost(), None
         except TransientError as error:
             return (Unspent() if error.unsent else Lost()), None
         return read(self._grant, reply, old)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -99,7 +99,7 @@ class TokenStore:
         row = await found.fetchone()
         if row is None:
             return Held(TokenState())
-        state = TokenState(row[0], *row[2:12], mints=tuple(row[12]))
+        state = replace(TokenState(row[0], *row[2:12]), mints=tuple(row[12]))
         return Held(state, self._opened(state.generation, row[1]))
 
     async def _write(self, conn: AsyncConnection[Any], state: TokenState, pair: Pair | None, expected: int) -> bool:

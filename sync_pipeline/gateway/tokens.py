@@ -123,9 +123,9 @@ def _usable(state: TokenState, now: datetime) -> bool:
 def _due(state: TokenState, now: datetime, jitter: float) -> bool:
     if state.generation == 0 or state.rejected:
         return True
-    if state.expires_at is None or state.issued_at is None:
+    if state.expires_at is None:
         return False
-    lifetime = (state.expires_at - state.issued_at).total_seconds()
+    lifetime = max(0.0, (state.expires_at - (state.issued_at or state.expires_at)).total_seconds())
     return now >= state.expires_at - timedelta(seconds=ahead_s(lifetime, jitter))
 
 
