@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -120,22 +120,28 @@ class GrantSource:
         self._crash = crash or CrashPlan()
         self._known: _Known | None = None
         self._refreshing: asyncio.Task[bool] | None = None
+        self._alarmed = -1
         self._log = get_logger(__name__).bind(connection=store.credential)
 
     async def current(self) -> tuple[Secret, int]:
         waited = 0.0
         while True:
             known, decision = await self._look()
-            if decision.kind == "refresh":
+            state = known.held.state
+            # Who seems to have died in a refresh may be slow, or its clock another: the lock says which.
+            dead = decision.kind == "reauthorise" and state.sent_at is not None
+            if decision.kind == "refresh" or dead:
                 task = self._refresh_task()
                 if not decision.usable or self._grant.revokes_old:
                     if not await asyncio.shield(task):
                         waited += await self._pause(self._poll_s(), waited, "another worker refreshes its token")
                     continue
+            if decision.alarm:
+                self._alarm(state.generation, decision.reason)
             if decision.usable:
                 pair = known.held.pair
                 assert pair is not None, "a usable generation has a pair"
-                return pair.access, known.held.state.generation
+                return pair.access, state.generation
             if decision.kind == "reauthorise":
                 if self._alert is not None:
                     await self._alert(decision.reason)
@@ -144,7 +150,7 @@ class GrantSource:
                 )
             if decision.until is not None:
                 wait = max(0.01, (decision.until - self._clock.now()).total_seconds())
-                if known.held.state.sent_at is not None:
+                if state.sent_at is not None:
                     wait = min(wait, self._poll_s())  # its answer may come at any moment
                 waited += await self._pause(wait, waited, decision.reason)
 
@@ -227,7 +233,11 @@ class GrantSource:
                 return False
             known = self._learn(await lock.read(), self._clock.now())
             state = known.held.state
-            if decide(state, self._grant, self._clock.now(), known.jitter).kind != "refresh":
+            kind = decide(state, self._grant, self._clock.now(), known.jitter).kind
+            if kind != "refresh":
+                if kind == "reauthorise" and state.sent_at is not None:
+                    await lock.write(replace(state, sent_at=None), expected=state.generation)
+                    self._known = None
                 return True
             self._crash.reach(CrashPoint.REFRESH_LOCKED)
             request = request_for(self._grant, self._client(), known.held.pair, self._clock.now())
@@ -267,13 +277,17 @@ class GrantSource:
             self._secrets.get(grant.client_secret_env) if grant.client_secret_env else None,
         )
 
+    def _alarm(self, generation: int, reason: str) -> None:
+        """Once a generation and process, and early: the token may be good for a while yet."""
+        if generation != self._alarmed:
+            self._alarmed = generation
+            self._log.error("re-authorise", generation=generation, reason=reason)
+
     def _tell(self, state: TokenState, outcome: Outcome) -> None:
         match outcome:
             case Minted():
                 self._log.info("token refreshed", generation=state.generation)
             case Refused(code):
-                self._log.error("re-authorise: the vendor refuses to renew", generation=state.generation, reason=code)
-            case Lost() if self._grant.spends and self._grant.grace_s <= 0:
-                self._log.error("re-authorise: a refresh was not answered", generation=state.generation)
+                self._log.warning("token not refreshed", generation=state.generation, reason=code)
             case _:
                 self._log.warning("token not refreshed, asked again later", generation=state.generation)

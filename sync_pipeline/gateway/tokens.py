@@ -52,12 +52,14 @@ class TokenState:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`usable`: the token at hand may be sent now, whatever is done besides. `until`: when asking again may help."""
+    """`usable`: the token at hand may be sent now, whatever is done besides. `until`: when asking again may help.
+    `alarm`: it cannot be renewed; an operator has until it expires."""
 
     kind: Literal["use", "refresh", "wait", "reauthorise"]
     reason: str
     usable: bool
     until: datetime | None = None
+    alarm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,9 @@ def decide(state: TokenState, grant: Grant, now: datetime, jitter: float = 0.0) 
         )
     blocked = _exchange(state, grant, now)
     if blocked.kind != "refresh" and usable:
-        return Decision("use", f"the token is good until it expires; {blocked.reason}", usable=True)
-    return replace(blocked, usable=usable)
+        alarm = blocked.kind == "reauthorise"
+        return Decision("use", f"the token is good until it expires; {blocked.reason}", usable=True, alarm=alarm)
+    return replace(blocked, usable=usable, alarm=blocked.kind == "reauthorise")
 
 
 def _usable(state: TokenState, now: datetime) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -55,6 +54,13 @@ class Clock:
         await asyncio.sleep(0)
 
 
+class StandingClock(Clock):
+    """Many sleep at once: time does not add up their sleeps."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0.01)
+
+
 async def enrol(source: GrantSource, vendor: TokenVendor) -> None:
     access, refresh = vendor.authorise()
     await source.enrol(Pair(Secret(access), Secret(refresh)), vendor.lifetime_s)
@@ -62,10 +68,10 @@ async def enrol(source: GrantSource, vendor: TokenVendor) -> None:
 
 @pytest.mark.parametrize("revokes_old", [False, True])
 async def test_a_week_has_no_answer_401(database: Database, revokes_old: bool) -> None:
-    """Two workers, tokens of half an hour, calls at random times, every tenth exchange turned away once."""
+    """Two workers, tokens of an hour, calls at random times with gaps beyond the expiry, exchanges turned away now and then."""
     clock, rng = Clock(), random.Random(7)
     grant = replace(GRANT, revokes_old=revokes_old)
-    vendor = TokenVendor(lifetime_s=1800, now=clock.seconds, revokes_old=revokes_old)
+    vendor = TokenVendor(lifetime_s=3600, now=clock.seconds, revokes_old=revokes_old)
     async with (
         vendor.serving(),
         source_of(database, vendor.port, grant=grant, clock=clock, seed=1) as one,
@@ -75,19 +81,19 @@ async def test_a_week_has_no_answer_401(database: Database, revokes_old: bool) -
         await enrol(one, vendor)
         begun = clock.seconds()
         while clock.seconds() < begun + WEEK_S:
-            vendor.turn_away = max(vendor.turn_away, int(rng.random() < 0.02))
+            vendor.turn_away = max(vendor.turn_away, int(rng.random() < 0.05))
             source = rng.choice((one, two))
             secret, _ = await source.current()
             await http.send(THING, secret)
             await source.aclose()  # time stands still while an exchange is under way
-            clock.skip(rng.expovariate(1 / 300))
+            clock.skip(rng.expovariate(1 / 600))
         [(generation,)] = await rows(database, "select generation from sync.token")
     print(f"calls {vendor.calls} generations {generation} exchanges {len(vendor.exchanges)} asked {vendor.asked}")
     assert vendor.answers_401 == 0
     assert vendor.breaches == 0
-    assert WEEK_S / 1800 <= generation == len(vendor.exchanges) + 1
+    assert 120 < generation == len(vendor.exchanges) + 1
     assert vendor.asked > len(vendor.exchanges), "some were turned away"
-    assert vendor.calls > 1500
+    assert vendor.calls > 800
 
 
 async def test_the_pair_is_nowhere_in_the_table_and_opens_only_in_its_place(database: Database) -> None:
@@ -119,7 +125,7 @@ def test_a_key_that_is_none_is_refused_without_showing_it(keys: str) -> None:
 
 
 async def test_32_answers_401_on_one_token_make_one_refresh(database: Database) -> None:
-    clock = Clock()
+    clock = StandingClock()
     async with (
         TokenVendor(now=clock.seconds).serving() as vendor,
         source_of(database, vendor.port, clock=clock, seed=1) as one,
@@ -289,14 +295,16 @@ async def test_a_wrong_client_secret_is_tried_again_once_it_was_corrected(databa
 async def test_a_store_that_is_away_costs_nothing_while_the_token_is_good(database_url: str) -> None:
     clock = Clock()
     vendor = TokenVendor(now=clock.seconds)
-    async with vendor.serving():
-        async with Database.open(database_url) as database, source_of(database, vendor.port, clock=clock) as source:
-            await enrol(source, vendor)
-            held = await source.current()
-            away: Callable[[], Awaitable[object]] = database._pool.close
-            await away()
-            clock.skip(600)
-            assert await source.current() == held
+    async with (
+        vendor.serving(),
+        Database.open(database_url) as database,
+        source_of(database, vendor.port, clock=clock) as source,
+    ):
+        await enrol(source, vendor)
+        held = await source.current()
+        await database._pool.close()
+        clock.skip(600)
+        assert await source.current() == held
 
 
 async def test_a_static_key_is_read_anew_and_counted() -> None:
