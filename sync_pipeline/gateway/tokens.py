@@ -18,6 +18,10 @@ AHEAD_SHARE = 0.1
 JITTER_SHARE = 0.2
 """Refresh ahead of expiry by max(60 s, 10 % of the lifetime), give or take a fifth of that, at most half a lifetime."""
 
+LATE_S = 10.0
+LATE_SHARE = 0.2
+"""A token is not sent in its last 10 s (a fifth of a short life): 5 s for clocks that differ, 5 s for the way."""
+
 YOUNG_S = 60.0
 """A token refused at this age or younger is not replaced sooner: the fault is hardly its age, and mints are few."""
 
@@ -120,7 +124,17 @@ def decide(state: TokenState, grant: Grant, now: datetime, jitter: float = 0.0) 
 
 
 def _usable(state: TokenState, now: datetime) -> bool:
-    return state.generation > 0 and not state.rejected and (state.expires_at is None or now < state.expires_at)
+    if state.generation == 0 or state.rejected:
+        return False
+    if state.expires_at is None:
+        return True
+    return now < state.expires_at - timedelta(seconds=min(LATE_S, LATE_SHARE * _lifetime_s(state)))
+
+
+def _lifetime_s(state: TokenState) -> float:
+    if state.expires_at is None or state.issued_at is None:
+        return 0.0
+    return max(0.0, (state.expires_at - state.issued_at).total_seconds())
 
 
 def _due(state: TokenState, now: datetime, jitter: float) -> bool:
@@ -128,8 +142,7 @@ def _due(state: TokenState, now: datetime, jitter: float) -> bool:
         return True
     if state.expires_at is None:
         return False
-    lifetime = max(0.0, (state.expires_at - (state.issued_at or state.expires_at)).total_seconds())
-    return now >= state.expires_at - timedelta(seconds=ahead_s(lifetime, jitter))
+    return now >= state.expires_at - timedelta(seconds=ahead_s(_lifetime_s(state), jitter))
 
 
 def _exchange(state: TokenState, grant: Grant, now: datetime) -> Decision:

@@ -33,7 +33,12 @@ async def worker(database: Database, port: int, grace_s: float, tasks: int, seco
         sys.executable, "-m", WORKER, database.url, str(port), str(grace_s), str(tasks), str(seconds),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=os.environ | {"SYNC_CRASH_AT": crash},
     )  # fmt: skip
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode == -signal.SIGKILL:
         return None
     assert process.returncode == 0, err.decode()[-2000:]
@@ -41,9 +46,9 @@ async def worker(database: Database, port: int, grace_s: float, tasks: int, seco
 
 
 async def test_32_tasks_in_4_processes_make_one_refresh_a_generation(database: Database) -> None:
-    async with TokenVendor(lifetime_s=3).serving() as vendor:
-        await enrolled(vendor, database, 3)
-        done = await asyncio.gather(*(worker(database, vendor.port, 0, 8, 6) for _ in range(4)))
+    async with TokenVendor(lifetime_s=4).serving() as vendor:
+        await enrolled(vendor, database, 4)
+        done = await asyncio.gather(*(worker(database, vendor.port, 0, 8, 8) for _ in range(4)))
         [(generation,)] = await rows(database, "select generation from sync.token")
     calls = sum(each["calls"] for each in done)  # type: ignore[index]
     print(f"calls {calls} generations {generation} exchanges {len(vendor.exchanges)} asked {vendor.asked}")
@@ -81,9 +86,9 @@ async def test_killed_at_any_step_no_spent_token_is_shown(
 async def test_kills_while_others_contend_stop_nobody(database: Database) -> None:
     """The vendor grants a grace: whoever survives goes on."""
     plans = [CrashPoint.REFRESH_ASKED, CrashPoint.REFRESH_ANSWERED, CrashPoint.REFRESH_BEFORE_COMMIT, ""]
-    async with TokenVendor(lifetime_s=3, grace_s=60).serving() as vendor:
-        await enrolled(vendor, database, 3)
-        done = await asyncio.gather(*(worker(database, vendor.port, 60, 8, 9, crash) for crash in plans))
+    async with TokenVendor(lifetime_s=4, grace_s=60).serving() as vendor:
+        await enrolled(vendor, database, 4)
+        done = await asyncio.gather(*(worker(database, vendor.port, 60, 8, 10, crash) for crash in plans))
         [(generation, uncertain)] = await rows(database, "select generation, uncertain_since from sync.token")
     survivor = done[3]
     print(f"killed {done.count(None)} generations {generation} exchanges {len(vendor.exchanges)}")
