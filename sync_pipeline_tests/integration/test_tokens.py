@@ -117,6 +117,35 @@ async def test_the_pair_is_nowhere_in_the_table_and_opens_only_in_its_place(data
             await store_of(database, Clock()).read()
 
 
+async def test_nobody_sends_an_old_token_where_a_refresh_ends_it(database: Database) -> None:
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        arrived.set()
+        await go.wait()
+
+    clock = StandingClock()
+    grant = replace(GRANT, revokes_old=True)
+    vendor = TokenVendor(now=clock.seconds, revokes_old=True, before_answer=hold)
+    async with (
+        vendor.serving(),
+        source_of(database, vendor.port, grant=grant, clock=clock, seed=1) as one,
+        source_of(database, vendor.port, grant=grant, clock=clock, seed=2) as two,
+    ):
+        await enrol(one, vendor)
+        clock.skip(3100)
+        assert (await two.current())[1] == 1, "held by both, and due for neither"
+        await one.rejected(1)  # makes it due for one
+        first = asyncio.create_task(one.current())
+        await arrived.wait()
+        others = [asyncio.create_task(source.current()) for source in (one, two) for _ in range(4)]
+        await asyncio.wait(others, timeout=0.3)
+        assert not any(task.done() for task in others), "they wait for the answer"
+        go.set()
+        assert {generation for _, generation in await asyncio.gather(first, *others)} == {2}
+    assert len(vendor.exchanges) == 1
+
+
 @pytest.mark.parametrize("keys", ["", "short", "MDEyMw==", f"{KEY},", "no base64 at all, really"])
 def test_a_key_that_is_none_is_refused_without_showing_it(keys: str) -> None:
     with pytest.raises(ConfigurationError, match="SYNC_TOKEN_KEY must hold 32 random bytes") as caught:
