@@ -57,8 +57,11 @@ class TokenSource(Protocol):
         endpoint fails.
         """
 
-    async def rejected(self, generation: int) -> None:
-        """The vendor answered 401 to that generation. However many tell it, the token is replaced once."""
+    async def rejected(self, generation: int) -> bool:
+        """The vendor answered 401 to that generation. However many tell it, the token is replaced once.
+
+        Returns whether asking again with `current` may help; if not, the credential itself is refused.
+        """
 
     async def aclose(self) -> None:
         """Wait for an exchange that is under way."""
@@ -79,8 +82,9 @@ class StaticSource:
             self._last, self._generation = secret, self._generation + 1
         return secret, self._generation
 
-    async def rejected(self, generation: int) -> None:
-        """Nothing can be renewed here: the breaker waits for another value."""
+    async def rejected(self, generation: int) -> bool:
+        """Nothing can be renewed here, but the value may have been replaced since it was read."""
+        return (await self.current())[1] > generation
 
     async def aclose(self) -> None:
         return
@@ -154,11 +158,15 @@ class GrantSource:
                     wait = min(wait, self._poll_s())  # its answer may come at any moment
                 waited += await self._pause(wait, waited, decision.reason)
 
-    async def rejected(self, generation: int) -> None:
+    async def rejected(self, generation: int) -> bool:
         known = self._known
-        self._known = None
         if known is None or known.held.state.generation <= generation:
+            self._known = None
             await self._store.rejected(generation)
+            known = self._learn(await self._store.read(), self._clock.now())
+        state = known.held.state
+        again = decide(state, self._grant, self._clock.now(), known.jitter).kind in ("use", "refresh")
+        return again or state.sent_at is not None
 
     async def enrol(self, pair: Pair, lifetime_s: float | None) -> int:
         """Take a pair that an operator got from the vendor; returns its generation. Ends every "authorise again".

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
+from sync_pipeline.kernel.grants import Grant
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class FeedId:
@@ -179,6 +181,8 @@ class AuthSpec:
     secret_env: str | None = None
     name: str = "Authorization"
     prefix: str = ""
+    grant: Grant | None = None
+    """How the secret is got where it is a token that ends; None: it stands, under `secret_env`."""
 
 
 class Feed(Protocol):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
+from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.exchange import Pair
 from sync_pipeline.gateway.http import Http
-from sync_pipeline.gateway.token_source import GrantSource, StaticSource
-from sync_pipeline.gateway.token_store import TokenStore
+from sync_pipeline.gateway.token_source import GrantSource, StaticSource, TokenSource
 from sync_pipeline.kernel.errors import AuthenticationError, ConfigurationError, Deferred
+from sync_pipeline.kernel.feed import AuthSpec, Connection
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.secrets import EnvironmentSecrets, Secret
 from sync_pipeline_tests.integration.token_vendor import TokenVendor
@@ -163,7 +165,8 @@ async def test_32_answers_401_on_one_token_make_one_refresh(database: Database) 
         await enrol(one, vendor)
         clock.skip(120)
         _, generation = await two.current()
-        await asyncio.gather(*((one, two)[turn % 2].rejected(generation) for turn in range(32)))
+        again = await asyncio.gather(*((one, two)[turn % 2].rejected(generation) for turn in range(32)))
+        assert all(again)
         found = await asyncio.gather(*((one, two)[turn % 2].current() for turn in range(32)))
         await asyncio.gather(*((one, two)[turn % 2].rejected(generation) for turn in range(32)))
         found += await asyncio.gather(*((one, two)[turn % 2].current() for turn in range(32)))
@@ -182,7 +185,7 @@ async def test_a_vendor_that_refuses_every_token_is_not_asked_for_more_each_time
         for _ in range(100):
             try:
                 _, generation = await source.current()
-                await source.rejected(generation)
+                assert not await source.rejected(generation), "a young token: it is the credential that is refused"
             except Deferred:
                 deferred += 1
             clock.skip(1)
@@ -341,9 +344,28 @@ async def test_a_static_key_is_read_anew_and_counted() -> None:
     source = StaticSource("SHOP_TOKEN", EnvironmentSecrets(environment))
     assert await source.current() == (Secret("first-key"), 1)
     assert await source.current() == (Secret("first-key"), 1)
+    assert not await source.rejected(1)
     environment["SHOP_TOKEN"] = "second-key"
+    assert await source.rejected(1)
     assert await source.current() == (Secret("second-key"), 2)
 
 
-def test_a_store_shows_no_key(database_url: str) -> None:
-    assert KEY not in repr(vars(TokenStore)) + repr(sealer())
+async def test_a_connection_opens_its_own_source(database: Database) -> None:
+    clock = Clock()
+    secrets = EnvironmentSecrets(ENVIRONMENT | {"SYNC_TOKEN_KEY": KEY, "SHOP_TOKEN": "a-key"})
+
+    def opened(connection: Connection) -> AbstractAsyncContextManager[TokenSource | None]:
+        return credentials(connection, database=database, secrets=secrets, clock=clock, random=random.Random(1).random)
+
+    async with TokenVendor(now=clock.seconds).serving() as vendor:
+        plain = shop(vendor.port)
+        async with opened(replace(plain, auth=AuthSpec("none"))) as source:
+            assert source is None
+        async with opened(plain) as source:
+            assert source is not None
+            assert await source.current() == (Secret("a-key"), 1)
+        async with opened(replace(plain, auth=AuthSpec("bearer", grant=GRANT))) as source:
+            assert isinstance(source, GrantSource)
+            await enrol(source, vendor)
+            clock.skip(4000)
+            assert await source.current() == (Secret(vendor.given[-2]), 2)
