@@ -29,7 +29,7 @@ from sync_pipeline.gateway.tokens import (
 )
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import AuthenticationError, Deferred, SyncError, TransientError
+from sync_pipeline.kernel.errors import AuthenticationError, ConfigurationError, Deferred, SyncError, TransientError
 from sync_pipeline.kernel.feed import Request
 from sync_pipeline.kernel.grants import Grant
 from sync_pipeline.trust.logger import get_logger
@@ -274,8 +274,11 @@ class GrantSource:
                 reply = await self._exchange(request)
         except TimeoutError:
             return Lost(), None
-        except TransientError as error:
-            return (Unspent() if error.unsent else Lost()), None
+        except ConfigurationError as error:  # an address that cannot be used: nothing was sent
+            self._log.error("token endpoint cannot be asked", reason=str(error))
+            return Unspent(), None
+        except SyncError as error:
+            return (Unspent() if isinstance(error, TransientError) and error.unsent else Lost()), None
         return read(self._grant, reply, old)
 
     def _client(self) -> Client:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sync_pipeline.kernel.errors import ConfigurationError
+
 GrantKind = Literal["static", "client_credentials", "refresh_token", "jwt_exchange", "jwt_bearer"]
 
 
@@ -19,7 +21,7 @@ class MintLimit:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One way to get a token.
+    """One way to get a token. Raises ConfigurationError for a path that is none.
 
     kinds: static (a key or cookie from the secret provider, no exchange), client_credentials (RFC 6749, 4.4),
     refresh_token (RFC 6749, 6), jwt_exchange (client id and secret for a JWT, as at Booking.com), jwt_bearer (a signed
@@ -63,6 +65,10 @@ class Grant:
     mint: MintLimit | None = None
     timeout_s: float = 10.0
     """Longest time an exchange may be under way; one recorded longer ago has lost its answer."""
+
+    def __post_init__(self) -> None:
+        if self.kind != "static" and not self.path.startswith("/"):
+            raise ConfigurationError(f"the token endpoint's path begins with a slash, which {self.path!r} does not")
 
     @property
     def spends(self) -> bool:

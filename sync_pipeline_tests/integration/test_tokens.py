@@ -324,6 +324,21 @@ async def test_a_wrong_client_secret_is_tried_again_once_it_was_corrected(databa
         assert (await source.current())[1] == 2
 
 
+async def test_an_endpoint_that_cannot_be_reached_spends_nothing(database: Database) -> None:
+    clock = Clock()
+    vendor = TokenVendor(now=clock.seconds)
+    async with vendor.serving(), source_of(database, vendor.port, clock=clock) as source:
+        await enrol(source, vendor)
+        for base_url in ("http://127.0.0.1:9", f"http://{'a' * 70}.example"):
+            elsewhere = replace(GRANT, base_url=base_url)
+            clock.skip(3700)
+            async with source_of(database, vendor.port, grant=elsewhere, clock=clock) as lost:
+                with pytest.raises(Deferred, match="the last exchange failed"):
+                    await lost.current()
+        clock.skip(3700)
+        assert (await source.current())[1] == 2
+
+
 async def test_a_store_that_is_away_costs_nothing_while_the_token_is_good(database_url: str) -> None:
     clock = Clock()
     vendor = TokenVendor(now=clock.seconds)

@@ -24,8 +24,8 @@ from sync_pipeline.gateway.tokens import (
 from sync_pipeline.kernel.grants import Grant, MintLimit
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-ROTATING = Grant("refresh_token", timeout_s=10)
-MINTING = Grant("jwt_exchange", mint=MintLimit(30, 3600))
+ROTATING = Grant("refresh_token", "/t", timeout_s=10)
+MINTING = Grant("jwt_exchange", "/t", mint=MintLimit(30, 3600))
 
 instants = st.none() | st.integers(-7200, 7200).map(lambda s: START + timedelta(seconds=s))
 states = st.builds(
@@ -45,6 +45,7 @@ states = st.builds(
 grants = st.builds(
     Grant,
     kind=st.sampled_from(["static", "client_credentials", "refresh_token", "jwt_exchange", "jwt_bearer"]),
+    path=st.just("/t"),
     rotates=st.booleans(),
     grace_s=st.sampled_from([0.0, 30.0, 600.0]),
     revokes_old=st.booleans(),
@@ -120,7 +121,7 @@ def test_a_spent_refresh_token_is_never_shown_whoever_dies(
     steps: list[tuple[float, str, float, float]], grace_s: float
 ) -> None:
     vendor = Vendor(grace_s)
-    grant = Grant("refresh_token", grace_s=grace_s, timeout_s=10)
+    grant = Grant("refresh_token", "/t", grace_s=grace_s, timeout_s=10)
     state = enrolled(TokenState(), grant, 3600, True, START)
     token, now, done, asked = 1, START, 0, 0
     for pause, fault, latency, jitter in steps:
