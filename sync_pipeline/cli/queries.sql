@@ -62,13 +62,9 @@ left join (select connection, feed, count(*) as held from sync.held group by 1, 
 order by 1
 
 -- name: status_quota
-select q.scope as connection, q.window_name as window, q.window_limit as "limit", q.window_seconds as seconds,
-       (select count(*) from sync.audit a where a.connection = q.scope and a.status is not null
-          and a.at > clock_timestamp() - make_interval(secs => q.window_seconds)) as used,
-       q.window_limit - (select count(*) from sync.audit a where a.connection = q.scope and a.status is not null
-          and a.at > clock_timestamp() - make_interval(secs => q.window_seconds)) as left,
-       case when q.blocked_until > clock_timestamp() then q.blocked_until end as blocked_until
-from sync.quota q order by 1, 4
+select scope, window_name as window, window_limit as "limit", window_seconds as seconds, used, left_over as left,
+       blocked_until
+from sync.quota_now order by 1, 4
 
 -- name: status_breakers
 select connection, scope as endpoint, state, failures, retry_at, reason from sync.breaker

@@ -20,19 +20,20 @@ from tenacity.stop import stop_any
 from sync_pipeline.gateway.audit import Audit, Entry
 from sync_pipeline.gateway.breaker import Outcome
 from sync_pipeline.gateway.breaker_store import Breakers
+from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.feedback import placed, retry_after
 from sync_pipeline.gateway.feedback_vendors import heard
 from sync_pipeline.gateway.http import Http
 from sync_pipeline.gateway.latencies import Latencies
 from sync_pipeline.gateway.quota_store import Quota
+from sync_pipeline.gateway.token_source import TokenSource
 from sync_pipeline.gateway.validators import Validators
 from sync_pipeline.kernel.clock import Clock
-from sync_pipeline.kernel.errors import AuthenticationError, SyncError, TransientError
+from sync_pipeline.kernel.errors import AuthenticationError, Deferred, SyncError, TransientError
 from sync_pipeline.kernel.feed import Connection, Lane, Reply, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.logger import get_logger
-from sync_pipeline.trust.providers import read
-from sync_pipeline.trust.secrets import Secret, SecretProvider
+from sync_pipeline.trust.secrets import SecretProvider
 
 ATTEMPTS = 6
 TOTAL_S = 180.0
@@ -62,7 +63,9 @@ class Gateway:
         rng: random.Random,
     ) -> None:
         self._connection = connection
+        self._database = database
         self._secrets = secrets
+        self._tokens: TokenSource | None = None
         self._clock = clock
         self._rng = rng
         self._http = Http(connection, now=clock.now)
@@ -92,6 +95,17 @@ class Gateway:
         self._audit.open()
         self._stack.push_async_callback(self._audit.close)
         await self._stack.enter_async_context(self._http)
+        self._tokens = await self._stack.enter_async_context(
+            credentials(
+                self._connection,
+                database=self._database,
+                secrets=self._secrets,
+                clock=self._clock,
+                random=self._rng.random,
+                alert=lambda reason: self._breakers.report("", "auth", reason),
+                send=self._exchange,
+            )
+        )
         return self
 
     async def __aexit__(
@@ -129,7 +143,7 @@ class Gateway:
     async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
         await self._breakers.admit(request.endpoint)
         waited = await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
-        secret = await self._secret()
+        secret, generation = await self._tokens.current() if self._tokens else (None, 0)
         extra = await self._validators.headers(request) if request.conditional else None
         started = time.perf_counter()
         at = self._clock.now()
@@ -140,6 +154,11 @@ class Gateway:
         try:
             reply = await self._http.send(request, secret, extra_headers=extra, attempts=number)
             error = self._judge(request, reply)
+            if reply.status == 401 and self._tokens and await self._tokens.rejected(generation):
+                error = TransientError(
+                    f"{self._connection.name} {request.endpoint}: its token is no longer good; it is asked again with another",
+                    unsent=True,
+                )
         except SyncError as raised:
             error = raised
         latency = (time.perf_counter() - started) * 1000
@@ -156,9 +175,25 @@ class Gateway:
             await self._validators.remember(request, reply)
         return reply
 
-    async def _secret(self) -> Secret | None:
-        spec = self._connection.auth
-        return None if spec.kind == "none" or not spec.secret_env else await read(self._secrets, spec.secret_env)
+    async def _exchange(self, http: Http, request: Request) -> Reply:
+        """A token exchange is a call like any other: granted first, audited after. Raises TransientError, marked as unsent,
+        where the quota has none to give."""
+        try:
+            waited = await self._quota.acquire(request.weight, lane="P0", endpoint=request.endpoint)
+        except Deferred as deferred:
+            raise TransientError(str(deferred), unsent=True) from None
+        started, at = time.perf_counter(), self._clock.now()
+        reply: Reply | None = None
+        error: SyncError | None = None
+        try:
+            reply = await http.send(request, None)
+        except SyncError as raised:
+            error = raised
+            raise
+        finally:
+            latency = (time.perf_counter() - started) * 1000
+            self._record(request, reply, error, at, 1, waited, latency, feed="", correlation_id="", lane="P0")
+        return reply
 
     def _judge(self, request: Request, reply: Reply) -> SyncError | None:
         error = self._connection.api.classify(request, reply)

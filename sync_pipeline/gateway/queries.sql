@@ -95,3 +95,34 @@ values (%(connection)s, %(endpoint)s, %(sketch)s, %(calls)s, %(p50)s, %(p95)s, %
 on conflict (connection, endpoint) do update
 set sketch = excluded.sketch, calls = l.calls + excluded.calls, p50_s = excluded.p50_s, p95_s = excluded.p95_s,
     p99_s = excluded.p99_s, updated_at = clock_timestamp()
+
+-- name: token_ensure
+insert into sync.token (credential) values (%(credential)s) on conflict do nothing
+
+-- name: token_lock
+-- One refresh at a time, whoever asks: held by the session, so that it ends with its worker.
+select pg_try_advisory_lock(hashtextextended('sync.token ' || %(credential)s, 0))
+
+-- name: token_unlock
+select pg_advisory_unlock(hashtextextended('sync.token ' || %(credential)s, 0))
+
+-- name: token_read
+select generation, sealed, has_refresh, issued_at, expires_at, rejected, sent_at, uncertain_since, reauthorise_since, reason,
+       retry_at, failures, mints
+from sync.token where credential = %(credential)s
+
+-- name: token_write
+-- `sealed` is null where the pair stays. A refusal that arrives meanwhile stands until there is a new generation.
+update sync.token
+set generation = %(generation)s, sealed = coalesce(%(sealed)s, sealed), has_refresh = %(has_refresh)s,
+    issued_at = %(issued_at)s, expires_at = %(expires_at)s,
+    rejected = rejected and generation = %(generation)s,
+    sent_at = %(sent_at)s, uncertain_since = %(uncertain_since)s, reauthorise_since = %(reauthorise_since)s,
+    reason = %(reason)s, retry_at = %(retry_at)s, failures = %(failures)s, mints = %(mints)s,
+    updated_at = clock_timestamp()
+where credential = %(credential)s and generation = %(expected)s
+returning generation
+
+-- name: token_rejected
+update sync.token set rejected = true, updated_at = clock_timestamp()
+where credential = %(credential)s and generation = %(generation)s and not rejected

@@ -24,6 +24,11 @@ class CrashPoint(StrEnum):
     REPLAY_BEFORE_COMMIT = "replay_before_commit"
     HANDOFF_SENT = "handoff_sent"
     WINDOW_CLOSED = "window_closed"
+    REFRESH_LOCKED = "refresh_locked"
+    REFRESH_ASKED = "refresh_asked"
+    REFRESH_ANSWERED = "refresh_answered"
+    REFRESH_BEFORE_COMMIT = "refresh_before_commit"
+    REFRESH_AFTER_COMMIT = "refresh_after_commit"
 
 
 class CrashPlan:

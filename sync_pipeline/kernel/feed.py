@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
+from sync_pipeline.kernel.grants import Grant
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class FeedId:
@@ -66,8 +68,8 @@ class Request:
     path: str
     params: tuple[tuple[str, str], ...] = ()
     method: Literal["GET", "POST", "HEAD"] = "GET"
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes | None = field(default=None, repr=False)
     weight: int = 1
     idempotent: bool = True
     conditional: bool = False
@@ -186,6 +188,8 @@ class AuthSpec:
     secret_env: str | None = None
     name: str = "Authorization"
     prefix: str = ""
+    grant: Grant | None = None
+    """How the secret is got where it is a token that ends; None: it stands, under `secret_env`."""
 
 
 class Feed(Protocol):

@@ -62,8 +62,3 @@ where connection = %(connection)s and feed = %(feed)s and not verified
 select feed, kind, payment_status, tier, count(*)::integer as registrations
 from (select connection || '/' || feed as feed, kind, payment_status, tier from registrations.registration) r
 group by 1, 2, 3, 4 order by 1, 2, 5 desc
-
--- name: quota_left
-select window_name, window_limit - (select count(*) from sync.audit a where a.connection = q.scope and a.status is not null
-  and a.at > clock_timestamp() - make_interval(secs => q.window_seconds)) as left
-from sync.quota q where scope = %(connection)s order by window_seconds

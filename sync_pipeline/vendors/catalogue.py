@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.kernel.feed import AuthSpec, Connection, Feed, QuotaWindow, VendorApi
+from sync_pipeline.kernel.feed import AuthSpec, Connection, Feed, QuotaNode, QuotaWindow, VendorApi
+from sync_pipeline.kernel.grants import Grant, MintLimit
 from sync_pipeline.vendors import eventbrite, pretix, rest
-from sync_pipeline.vendors.config import ConnectionConfig, FeedConfig, Limit
+from sync_pipeline.vendors.config import ConnectionConfig, FeedConfig, GrantOptions, Limit
 
 __all__ = ["CONTRACTS", "ConnectionConfig", "FeedConfig", "build_connection", "contract_of", "with_environment"]
 
@@ -36,9 +38,9 @@ class Parts:
 
 def build_connection(config: ConnectionConfig) -> Connection:
     """Raises ConfigurationError for feeds that the vendor does not have and a token that is not named."""
-    windows = tuple(_window(config, limit) for limit in config.limits)
+    windows = tuple(map(_window, config.limits))
     parts = VENDORS[config.vendor](config, windows)
-    if parts.auth.kind != "none" and not parts.auth.secret_env:
+    if parts.auth.kind != "none" and not parts.auth.secret_env and parts.auth.grant is None:
         raise ConfigurationError(
             f"connection {config.name}: token_env is missing; name the environment variable that holds the token"
         )
@@ -49,16 +51,54 @@ def build_connection(config: ConnectionConfig) -> Connection:
         auth=parts.auth,
         windows=parts.api.windows,
         feeds=parts.feeds,
+        nodes=_nodes(config),
+        account=f"account {config.account}" if config.account else None,
         max_in_flight=config.max_in_flight,
         timeout_s=config.timeout_s,
     )
 
 
-def _window(config: ConnectionConfig, limit: Limit) -> QuotaWindow:
-    burst = limit.burst or max(1, limit.limit // 4)
-    if burst > limit.limit:
-        raise ConfigurationError(f"connection {config.name}: limit {limit.name} has a burst above the limit itself")
-    return QuotaWindow(limit.name, limit.limit, limit.seconds, kind=limit.kind, burst=burst, source=limit.source)
+def _window(limit: Limit) -> QuotaWindow:
+    return QuotaWindow(
+        limit.name, limit.limit, limit.seconds, kind=limit.kind, burst=limit.burst, source=limit.source, zone=limit.zone
+    )
+
+
+def _nodes(config: ConnectionConfig) -> tuple[QuotaNode, ...]:
+    """The quota tree besides the account: the vendor's host above it, endpoint classes below."""
+    nodes = [
+        QuotaNode(f"{config.name} {each.endpoint}", tuple(map(_window, each.limits)), endpoint=each.endpoint)
+        for each in config.endpoint_limits
+    ]
+    if config.vendor_limits:
+        host = urlsplit(config.base_url).hostname
+        nodes.append(QuotaNode(f"vendor {host}", tuple(map(_window, config.vendor_limits))))
+    return tuple(nodes)
+
+
+def _grant(options: GrantOptions | None) -> Grant | None:
+    if options is None:
+        return None
+    mint = options.mint_limit
+    return Grant(
+        options.kind,
+        options.path,
+        base_url=options.base_url,
+        client_id_env=options.client_id_env,
+        client_secret_env=options.client_secret_env,
+        client_auth=options.client_auth,
+        encoding=options.encoding,
+        token_field=options.token_field,
+        scope=options.scope,
+        extra=tuple(options.extra.items()),
+        subject=options.subject,
+        audience=options.audience,
+        lifetime_s=options.lifetime_s,
+        rotates=options.rotates,
+        grace_s=options.grace_s,
+        revokes_old=options.revokes_old,
+        mint=None if mint is None else MintLimit(mint.limit, mint.seconds, mint.source),
+    )
 
 
 def _named(config: ConnectionConfig, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -108,7 +148,13 @@ def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
         for feed in config.feeds
         if feed.enabled and feed.rest is not None
     }
-    auth = AuthSpec(config.auth.kind, config.token_env, name=config.auth.name, prefix=config.auth.prefix)
+    auth = AuthSpec(
+        config.auth.kind,
+        config.token_env,
+        name=config.auth.name,
+        prefix=config.auth.prefix,
+        grant=_grant(config.auth.grant),
+    )
     return Parts(rest.RestApi(windows, config.rate_headers), auth, feeds)
 
 

@@ -22,7 +22,37 @@ class Limit(Strict):
     seconds: float = Field(gt=0, description="Length of the window.")
     kind: Literal["sliding", "fixed", "daily"] = "sliding"
     burst: int | None = Field(None, ge=1, description="Most requests at once; default a quarter of the limit.")
+    zone: str = Field("UTC", description="For `daily`: the time zone in which the vendor's day begins.")
     source: str = Field("operator", description="Where the number comes from.")
+
+
+class EndpointLimits(Strict):
+    """Limits of one endpoint, besides those of the account."""
+
+    endpoint: str = Field(description="Its template, as the audit shows it: `/organizations/{id}/orders/`.")
+    limits: tuple[Limit, ...] = Field(min_length=1)
+
+
+class GrantOptions(Strict):
+    """How tokens are got by exchange (OAuth). Secrets are named, never written here."""
+
+    kind: Literal["client_credentials", "refresh_token", "jwt_exchange", "jwt_bearer"]
+    path: str = Field(pattern="^/", description="Path of the token endpoint.")
+    base_url: str | None = Field(None, description="Host of the token endpoint; default the connection's.")
+    client_id_env: str | None = None
+    client_secret_env: str | None = None
+    client_auth: Literal["body", "basic"] = "body"
+    encoding: Literal["form", "json"] = "form"
+    token_field: str = "access_token"  # noqa: S105
+    scope: str | None = None
+    extra: Mapping[str, str] = Field(default_factory=dict)
+    subject: str | None = None
+    audience: str | None = None
+    lifetime_s: float | None = Field(None, gt=0, description="Where the answer states none.")
+    rotates: bool = Field(True, description="A refresh spends the refresh token.")
+    grace_s: float = Field(0, ge=0, description="How long the vendor still takes a spent refresh token.")
+    revokes_old: bool = Field(False, description="A refresh ends the old access token at once.")
+    mint_limit: Limit | None = Field(None, description="Most exchanges in a window.")
 
 
 class Auth(Strict):
@@ -31,6 +61,9 @@ class Auth(Strict):
     kind: Literal["bearer", "header", "basic", "query", "none"] = "bearer"
     name: str = Field("Authorization", description="Header or query parameter.")
     prefix: str = ""
+    grant: GrantOptions | None = Field(
+        None, description="For tokens that end; without it the token stands in token_env."
+    )
 
 
 class FeedConfig(Strict):
@@ -61,6 +94,14 @@ class ConnectionConfig(Strict):
     events: tuple[str, ...] = Field((), description="Only these events, one after the other; default all.")
     limits: tuple[Limit, ...] = Field(
         (), description="The vendor's limit for this account; default the documented one."
+    )
+    account: Name | None = Field(
+        None,
+        description="Whose limit it is: connections that name the same account share it; default the connection's own.",
+    )
+    endpoint_limits: tuple[EndpointLimits, ...] = Field((), description="Further limits of single endpoints.")
+    vendor_limits: tuple[Limit, ...] = Field(
+        (), description="Further limits that all connections to this vendor's host share."
     )
     auth: Auth = Auth()
     rate_headers: RateHeaders | None = Field(None, description="Headers that tell the quota (the `rest` vendor).")
@@ -96,6 +137,13 @@ class ConnectionConfig(Strict):
             raise ValueError("limits: a budget is mandatory; write the vendor's limit, or the one you allow yourself")
         if self.vendor == "rest" and any(feed.rest is None or feed.contract is None for feed in self.feeds):
             raise ValueError("feeds: each feed of the rest vendor needs `rest` and `contract`")
+        for limit in (
+            *self.limits,
+            *self.vendor_limits,
+            *(one for each in self.endpoint_limits for one in each.limits),
+        ):
+            if limit.burst is not None and limit.burst > limit.limit:
+                raise ValueError(f"limits: {limit.name} has a burst above the limit itself")
         if self.vendor == "eventbrite" and not (self.organization or self.events):
             raise ValueError("organization: Eventbrite needs one (or a list of events)")
         if self.vendor == "pretix" and not self.organizer:
@@ -131,7 +179,17 @@ def _model_at(location: tuple[int | str, ...]) -> type[Strict]:
         return type(RestFeedOptions.model_fields["paging"].default)
     if "rest" in location:
         return RestFeedOptions
-    for name, model in (("feeds", FeedConfig), ("limits", Limit), ("auth", Auth), ("rate_headers", RateHeaders)):
+    models: tuple[tuple[str, type[Strict]], ...] = (
+        ("limits", Limit),
+        ("vendor_limits", Limit),
+        ("endpoint_limits", EndpointLimits),
+        ("mint_limit", Limit),
+        ("feeds", FeedConfig),
+        ("grant", GrantOptions),
+        ("auth", Auth),
+        ("rate_headers", RateHeaders),
+    )
+    for name, model in models:
         if name in location:
             return model
     return ConnectionConfig

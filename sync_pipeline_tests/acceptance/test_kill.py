@@ -10,7 +10,9 @@ from sync_pipeline.kernel.crash import CrashPoint
 from sync_pipeline_tests.acceptance.conftest import Workplace
 
 SESSION_POINTS = [
-    point for point in CrashPoint if point not in (CrashPoint.REPLAY_BEFORE_COMMIT, CrashPoint.HANDOFF_SENT)
+    point
+    for point in CrashPoint
+    if point not in (CrashPoint.REPLAY_BEFORE_COMMIT, CrashPoint.HANDOFF_SENT) and not point.startswith("refresh_")
 ]
 
 

@@ -160,7 +160,7 @@ BASE: dict[str, Any] = {"name": "shop", "vendor": "pretix", "base_url": "https:/
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"colour": "red"}, "unknown key `colour`; known keys there are: auth, base_url"),
+        ({"colour": "red"}, "unknown key `colour`; known keys there are: account, auth, base_url"),
         ({"feeds": [{"name": "orders", "colour": 1}]}, "unknown key `feeds.0.colour`"),
         ({"base_url": "ftp://x"}, "must be an http or https URL"),
         ({"base_url": "https://user:secret@x"}, "must hold no credentials"),

@@ -383,7 +383,7 @@ end $$;
 
 -- The tree as it stands: what each window has left by our own count.
 create view sync.quota_now as
-select q.scope, q.window_name, q.window_limit, q.window_seconds, q.kind, q.zone, n.used, greatest(0, q.window_limit - n.used) as left,
+select q.scope, q.window_name, q.window_limit, q.window_seconds, q.kind, q.zone, n.used, greatest(0, q.window_limit - n.used) as left_over,
   case when q.blocked_until > clock_timestamp() then q.blocked_until end as blocked_until,
   sync.quota_share(q.share, q.share_at, q.emission, clock_timestamp()) as share,
   q.foreign_rate * power(0.5, extract(epoch from clock_timestamp() - coalesce(q.foreign_at, clock_timestamp())) / 600)

@@ -1,0 +1,67 @@
+"""A connection's credential, opened for a session: which source it has, and everything that source needs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from sync_pipeline.gateway.exchange import token_connection
+from sync_pipeline.gateway.http import Http
+from sync_pipeline.gateway.token_source import Alert, GrantSource, StaticSource, TokenSource
+from sync_pipeline.gateway.token_store import TokenStore
+from sync_pipeline.kernel.clock import Clock
+from sync_pipeline.kernel.crash import CrashPlan
+from sync_pipeline.kernel.feed import Connection, Reply, Request
+from sync_pipeline.store.database import Database
+from sync_pipeline.trust.sealing import Sealer
+from sync_pipeline.trust.secrets import SecretProvider
+
+TOKEN_KEY = "SYNC_TOKEN_KEY"  # noqa: S105
+"""Name of the secret that tokens are sealed with."""
+
+
+@asynccontextmanager
+async def credentials(
+    connection: Connection,
+    *,
+    database: Database,
+    secrets: SecretProvider,
+    clock: Clock,
+    random: Callable[[], float],
+    alert: Alert | None = None,
+    crash: CrashPlan | None = None,
+    send: Callable[[Http, Request], Awaitable[Reply]] | None = None,
+) -> AsyncIterator[TokenSource | None]:
+    """The connection's token source; None where it sends no credential. An exchange under way is waited for at the end.
+    `send` sends an exchange, where more than sending it is to be done.
+
+    Raises ConfigurationError when the tokens' key is missing or no key.
+    """
+    spec = connection.auth
+    grant = spec.grant
+    if spec.kind == "none":
+        yield None
+    elif grant is None or grant.kind == "static":
+        name = spec.secret_env or (grant.client_secret_env if grant else None)
+        yield StaticSource(name, secrets) if name else None
+    else:
+        sealer = Sealer(secrets.get(TOKEN_KEY), name=TOKEN_KEY)
+        async with Http(token_connection(connection, grant), now=clock.now) as http:
+
+            async def exchange(request: Request) -> Reply:
+                return await (send(http, request) if send else http.send(request, None))
+
+            source = GrantSource(
+                grant,
+                store=TokenStore(connection.name, database=database, sealer=sealer, clock=clock, crash=crash),
+                exchange=exchange,
+                secrets=secrets,
+                clock=clock,
+                random=random,
+                alert=alert,
+                crash=crash,
+            )
+            try:
+                yield source
+            finally:
+                await source.aclose()
