@@ -62,3 +62,48 @@ where connection = %(connection)s and feed = %(feed)s and not verified
 select feed, kind, payment_status, tier, count(*)::integer as registrations
 from (select connection || '/' || feed as feed, kind, payment_status, tier from registrations.registration) r
 group by 1, 2, 3, 4 order by 1, 2, 5 desc
+
+-- name: quota_tree
+select scope, window_name as "window", window_limit as "limit", window_seconds as seconds, kind, zone, used,
+       left_over as "left", blocked_until, share, foreign_rate
+from sync.quota_now order by scope, window_seconds
+
+-- name: quota_use
+-- Answered calls of the last `hours`, by connection, lane and feed.
+select connection, lane, coalesce(nullif(feed, ''), '(token)') as feed, count(*)::integer as calls,
+       count(*) filter (where status = 429)::integer as answers_429,
+       round((sum(waited_ms) / 1000)::numeric, 1)::double precision as waited_s
+from sync.audit where at > clock_timestamp() - make_interval(hours => %(hours)s) and status is not null
+group by 1, 2, 3 order by 1, 2, 3
+
+-- name: quota_hours
+select date_trunc('hour', at) as hour, connection, lane, count(*)::integer as calls,
+       count(*) filter (where status = 429)::integer as answers_429
+from sync.audit where at > clock_timestamp() - make_interval(hours => %(hours)s) and status is not null
+group by 1, 2, 3 order by 1, 2, 3
+
+-- name: quota_foreign
+select scope, "window_name" as "window", sum(calls)::integer as calls, max(at) as last_seen
+from sync.quota_foreign where at > clock_timestamp() - make_interval(hours => %(hours)s)
+group by 1, 2 order by 1, 2
+
+-- name: quota_waiting
+select connection, feed, deferred_until as until, deferred_reason as reason
+from sync.feed_state where deferred_until > clock_timestamp() order by 1, 2
+
+-- name: quota_latency
+select connection, endpoint, calls, round((p50_s * 1000)::numeric)::integer as p50_ms,
+       round((p95_s * 1000)::numeric)::integer as p95_ms, round((p99_s * 1000)::numeric)::integer as p99_ms
+from sync.latency order by 1, 2
+
+-- name: calls_since
+select count(*)::integer as calls from sync.audit
+where connection = any(%(connections)s) and at > %(since)s and status is not null
+
+-- name: records_a_day
+select (count(*) / 30.0)::double precision as records from {target}
+where connection = %(connection)s and feed = %(feed)s and modified_at > clock_timestamp() - interval '30 days'
+
+-- name: breakers_open
+select connection, scope as endpoint, state, failures, opened_at, retry_at, reason
+from sync.breaker where state <> 'closed' order by 1, 2
