@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sync_pipeline.polling.allocate import TINY, Floats, Objective, Sources, allocate, gain
+from sync_pipeline.polling.allocate import TINY, Allocation, Floats, Objective, Sources, allocate, gain
 
 EARLY = 0.5
 """Calls that would lapse go to sources with at least this index (at 0.7 of their interval, by the square-root law)."""
@@ -63,15 +63,18 @@ def unseen_changes(expected: Floats, rate: Floats, hints: Floats, recall: Floats
     return np.asarray((1.0 - recall) * expected + hints * true, dtype=np.float64)
 
 
-def choose(view: View, *, calls: float, calls_per_s: float, lead_s: float, objective: Objective) -> Choice:
-    """The sources to ask with `calls` in hand when `calls_per_s` more will come. `lead_s`: how long until the next choice
-    at the latest. Raises ValueError as `allocate` does."""
-    rate = np.maximum(view.rate, TINY)
+def solve(view: View, *, calls_per_s: float, objective: Objective) -> Allocation:
+    """The interval and price of every source under `calls_per_s`, less what hints will ask for. It holds for minutes: a
+    caller who chooses more often may keep it. Raises ValueError as `allocate` does."""
     promised = float(np.sum(view.cost * view.hinted_per_s))
+    rate = np.maximum(view.rate, TINY)
     quiet = Sources(rate * view.unheard, view.weight * view.unheard, view.cost, view.floor_s, view.ceiling_s)
-    allocation = allocate(quiet, max(calls_per_s - promised, KEPT * calls_per_s), objective)
+    return allocate(quiet, max(calls_per_s - promised, KEPT * calls_per_s), objective)
 
-    value = view.weight / (view.cost * rate) * gain(view.unseen, objective)
+
+def choose(view: View, allocation: Allocation, *, calls: float, lead_s: float, objective: Objective) -> Choice:
+    """The sources to ask with `calls` in hand. `lead_s`: how long until the next choice at the latest."""
+    value = view.weight / (view.cost * np.maximum(view.rate, TINY)) * gain(view.unseen, objective)
     price = allocation.multiplier
     if 0 < price < np.inf:
         index = value / price
@@ -83,13 +86,13 @@ def choose(view: View, *, calls: float, calls_per_s: float, lead_s: float, objec
     ceiling_s = view.ceiling_s * allocation.stretched
     deadline = _deadlines(view, ceiling_s, allocation.interval_s, lead_s)
 
-    lapsing = ripe & (index >= EARLY) & ~wanting
+    lapsing = ripe & (index >= EARLY)
     rank = np.where(deadline, 3, np.where(wanting, 2, np.where(lapsing, 1, 0)))
     urgency = np.where(deadline, np.minimum(view.age_s, 1e12) - ceiling_s, index)
-    order = np.lexsort((-view.weight, -urgency, -rank))
-    order = order[: int(np.count_nonzero(rank))]
-    payable = np.cumsum(view.cost[order]) <= calls + 1e-9
-    return Choice(order[payable], wanting | deadline, deadline, index, allocation.interval_s, allocation.stretched)
+    rows = np.flatnonzero(rank)
+    rows = rows[np.lexsort((-view.weight[rows], -urgency[rows], -rank[rows]))]
+    payable = np.cumsum(view.cost[rows]) <= calls + 1e-9
+    return Choice(rows[payable], wanting | deadline, deadline, index, allocation.interval_s, allocation.stretched)
 
 
 def _deadlines(view: View, ceiling_s: Floats, interval_s: Floats, lead_s: float) -> NDArray[np.bool_]:

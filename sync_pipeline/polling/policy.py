@@ -15,7 +15,7 @@ import numpy as np
 from sync_pipeline.polling import evidence
 from sync_pipeline.polling.allocate import Objective
 from sync_pipeline.polling.estimate import RateEstimate, as_rows
-from sync_pipeline.polling.index import Choice, View, choose, unseen_changes
+from sync_pipeline.polling.index import Choice, View, choose, solve, unseen_changes
 
 HINT_COUNTS = 0.8
 """How much of a hint is believed before the feed's own recall and false hints are known."""
@@ -74,13 +74,8 @@ def plan(
     decisions = [_blocked(state) for state in blocked]
     if free:
         view = look(free, now)
-        choice = choose(
-            view,
-            calls=budget.calls,
-            calls_per_s=budget.calls_per_s,
-            lead_s=budget.lead_s,
-            objective=objective,
-        )
+        allocation = solve(view, calls_per_s=budget.calls_per_s, objective=objective)
+        choice = choose(view, allocation, calls=budget.calls, lead_s=budget.lead_s, objective=objective)
         decisions = _in_words(free, view, choice, budget, now) + decisions
     return decisions
 
