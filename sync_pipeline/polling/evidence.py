@@ -1,14 +1,14 @@
 """What polls and hints teach about change rates, for many feeds at once: columns in, columns out.
 
-A poll sees its window through censoring: "something changed" hides how much. The expected number is filled in under the
-present rate (hotel.md 6.1, the E-step of EM; its fixed point is the maximum-likelihood rate of Cho & Garcia-Molina), then
-counted like any other evidence: changes over exposed seconds, forgotten on a slow and a fast scale. A gamma prior
+A poll sees its window through censoring: "something changed" hides how much. Such an answer becomes the pair of changes and
+exposed seconds that moves a gamma posterior as its likelihood would; the fixed point is that of the EM form in hotel.md
+6.1, the maximum-likelihood rate of Cho & Garcia-Molina. Evidence is forgotten on a slow and a fast scale. A gamma prior
 stands behind both, so that a silent feed keeps a rate above zero and is explored.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,9 +77,10 @@ class Seen:
 def fresh(prior_shape: Floats, prior_rate: Floats) -> Rows:
     """Feeds of which nothing is known but the prior."""
     n = prior_rate.shape[0]
-    zero = np.zeros(n)
-    week = np.zeros((n, WEEK_HOURS))
-    return Rows(prior_shape, prior_rate, zero, zero, zero, zero, zero, np.ones(n), week, week, zero, zero, zero, zero)
+    columns = {item.name: np.zeros(n) for item in fields(Rows)}
+    columns |= {"prior_shape": prior_shape, "prior_rate": prior_rate, "volatility": np.ones(n)}
+    columns |= {"seen": np.zeros((n, WEEK_HOURS)), "flat": np.zeros((n, WEEK_HOURS))}
+    return Rows(**columns)
 
 
 def profile(rows: Rows) -> Floats:
@@ -153,42 +154,60 @@ def learn(rows: Rows, poll: Seen) -> Rows:
     seconds = exposure(summed, since, until)
     rate = mean_rate(rows)
     expected = rate * seconds
-    changes = _filled_in(rows, poll, expected)
     useful = until > since
-    changes = np.where(useful, changes, 0.0)
+    changes, share, true = (np.where(useful, part, 0.0) for part in _told(rows, poll, expected))
+    informed_s = seconds * share
 
     gone = np.where(rows.at > 0, until - rows.at, 0.0)
     fast = np.exp(-gone / np.maximum(FAST_S, FAST_CHANGES / rate))
     slow = np.exp(-gone / np.maximum(SLOW_S, SLOW_CHANGES / rate))
     faded = np.exp(-gone / PROFILE_S)[:, None]
-    seen, flat = _by_hour(factors, since, until, changes, rate)
+    seen, flat = _by_hour(factors, since, until, changes, rate * share)
     hinted = (poll.hints >= 0) & useful
-    heard = np.where(hinted & (changes > 0), np.minimum(changes, poll.hints), 0.0)
+    heard = np.where(hinted, np.minimum(true, poll.hints), 0.0)
     return Rows(
         prior_shape=rows.prior_shape,
         prior_rate=rows.prior_rate,
         at=until,
         fast_changes=rows.fast_changes * fast + changes,
-        fast_s=rows.fast_s * fast + seconds,
+        fast_s=rows.fast_s * fast + informed_s,
         slow_changes=rows.slow_changes * slow + changes,
-        slow_s=rows.slow_s * slow + seconds,
+        slow_s=rows.slow_s * slow + informed_s,
         volatility=np.where(useful, _volatility(rows, poll, expected), rows.volatility),
         seen=rows.seen * faded + seen,
         flat=rows.flat * faded + flat,
         heard=rows.heard * slow + heard,
-        unheard=rows.unheard * slow + np.where(hinted, changes - heard, 0.0),
+        unheard=rows.unheard * slow + np.where(hinted, true - heard, 0.0),
         false_hints=rows.false_hints * slow + np.where(hinted, np.maximum(poll.hints - heard, 0.0), 0.0),
         listened_s=rows.listened_s * slow + np.where(hinted, seconds, 0.0),
     )
 
 
-def _filled_in(rows: Rows, poll: Seen, expected: Floats) -> Floats:
-    """The expected number of changes given what the poll saw. Hints explain part of it: beside them only unannounced
-    changes are looked for."""
+def _told(rows: Rows, poll: Seen, expected: Floats) -> tuple[Floats, Floats, Floats]:
+    """What a poll is worth as evidence: changes, the share of its seconds they stand for, and the expected true number.
+
+    "No" is exact: no change in all its seconds. "Yes" has the likelihood 1 - e^-z; the gamma term with the same slope and
+    curvature at the present rate stands in for it. The slope is that of EM (hotel.md 6.1), so the fixed point is too; but
+    EM also counts what it only imagined, and where every poll says yes it would hardly move. Hints explain part of a yes:
+    beside them only unannounced changes are looked for.
+    """
     silent = np.where(poll.hints >= 0, 1.0 - recall(rows), 1.0) * expected
-    at_least_one = np.where(silent > 1e-8, silent / np.maximum(-np.expm1(-silent), 1e-300), 1.0)
-    given_yes = np.where(poll.hints > 0, np.maximum(1.0, poll.hints) + silent, at_least_one)
-    return np.where(poll.count >= 0, poll.count, np.where(poll.changed, given_yes, 0.0))
+    z = np.clip(silent, 1e-6, 500.0)
+    sure = -np.expm1(-z)
+    at_least_one = z / sure
+    weight = at_least_one * np.exp(-z)
+    yes = weight * at_least_one
+    share = (yes - weight) / z
+    hinted = np.maximum(1.0, poll.hints) + silent
+    true = np.where(poll.hints > 0, hinted, at_least_one)
+    changes = np.where(poll.hints > 0, hinted, yes)
+    share = np.where(poll.hints > 0, 1.0, share)
+    counted, told = poll.count >= 0, poll.changed
+    return (
+        np.where(counted, poll.count, np.where(told, changes, 0.0)),
+        np.where(counted | ~told, 1.0, share),
+        np.where(counted, poll.count, np.where(told, true, 0.0)),
+    )
 
 
 def _volatility(rows: Rows, poll: Seen, expected: Floats) -> Floats:
