@@ -159,7 +159,9 @@ def learn(rows: Rows, poll: Seen) -> Rows:
     informed_s = seconds * share
 
     gone = np.where(rows.at > 0, until - rows.at, 0.0)
-    fast = np.exp(-gone / np.maximum(FAST_S, FAST_CHANGES / rate))
+    # A burst after long silence: the fast memory drops the silence at once, not by the clock that silence set.
+    surprise = np.maximum(true - 2.0 * np.maximum(expected, 0.5), 0.0) / FAST_CHANGES
+    fast = np.exp(-gone / np.maximum(FAST_S, FAST_CHANGES / rate) - surprise)
     slow = np.exp(-gone / np.maximum(SLOW_S, SLOW_CHANGES / rate))
     faded = np.exp(-gone / PROFILE_S)[:, None]
     seen, flat = _by_hour(factors, since, until, changes, rate * share)
