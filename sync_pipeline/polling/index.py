@@ -81,10 +81,11 @@ def choose(view: View, allocation: Allocation, *, calls: float, lead_s: float, o
     else:
         # No price: the floors (or the ceilings) decide alone; the index is how much of the interval has passed.
         index = np.where(view.weight > 0, np.minimum(view.age_s / allocation.interval_s, 1e9), 0.0)
-    ripe = (view.age_s >= view.floor_s) & (view.weight > 0)
+    allowed = view.age_s >= view.floor_s
+    ripe = allowed & (view.weight > 0)
     wanting = ripe & (index >= 1.0 - SPREAD * view.jitter)
     ceiling_s = view.ceiling_s * allocation.stretched
-    deadline = _deadlines(view, ceiling_s, allocation.interval_s, lead_s)
+    deadline = _deadlines(view, ceiling_s, allocation.interval_s, lead_s) & allowed
 
     lapsing = ripe & (index >= EARLY)
     rank = np.where(deadline, 3, np.where(wanting, 2, np.where(lapsing, 1, 0)))

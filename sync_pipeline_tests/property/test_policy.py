@@ -35,7 +35,7 @@ def states(draw: st.DrawFn) -> SourceState:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(states(), max_size=12), st.floats(0, 20), st.floats(-4, 1))
 def test_a_plan_costs_no_more_than_the_calls_in_hand_and_respects_floors(
     sources: list[SourceState], calls: float, rate: float
@@ -71,7 +71,7 @@ def test_each_decision_says_why_in_one_sentence() -> None:
     assert why["busy"] == "due: 3.1 changes expected since 13:00, costs 1 of 211 calls left this hour"
     assert why["fresh"] == "not due: asked 5 s ago, its floor is 10 s"
     assert why["asleep"] == "waits until 14:05:00Z: quota (P3)"
-    scarce = plan([busy, source("poor", 3.1, weight=0.9)], Budget(1, 2 / 3600, 212), NOW)
+    scarce = plan([busy, source("poor", 3.1, weight=0.9)], Budget(1, 3 / 3600, 212), NOW)
     assert [d.due for d in scarce] == [True, False]
     assert scarce[1].why == "waits for calls: 3.1 changes expected, but others are worth the 1 now"
 
@@ -109,7 +109,7 @@ def test_no_source_waits_past_its_ceiling_while_a_busy_crowd_wants_every_call() 
         for i in range(n)
     ]
     now, oldest, polls = NOW, 0.0, 0
-    for step in range(60 * 16):
+    for step in range(60 * 10):
         now = NOW + timedelta(seconds=tick * step)
         for decision in plan(sources, Budget(1, 1 / tick, 60, lead_s=2 * tick), now):
             if not decision.due:
@@ -120,7 +120,7 @@ def test_no_source_waits_past_its_ceiling_while_a_busy_crowd_wants_every_call() 
             sources[i] = replace(sources[i], last_poll_at=now, jitter=float(rng.random()))
     assert oldest <= ceiling
     assert all(s.last_poll_at and (now - s.last_poll_at).total_seconds() <= ceiling for s in sources)
-    assert polls > 0.97 * 60 * 16, "and the rest of the calls is not left to lapse"
+    assert polls > 0.97 * 60 * 10, "and the rest of the calls is not left to lapse"
 
 
 def test_seventeen_thousand_sources_are_planned_in_seconds_at_most() -> None:
