@@ -42,7 +42,8 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`calls`: grants that can be had at once; `calls_per_s`: what the quota gives from here on; `left`: calls until the
+    """`calls`: grants that may be spent until the next plan (what is passed is spent, on the nearly due if no one else, so
+    pass no more than that); `calls_per_s`: what the quota gives from here on; `left`: calls until the
     window named `window` ends, for the sentence; `lead_s`: seconds until the next plan at the latest."""
 
     calls: float

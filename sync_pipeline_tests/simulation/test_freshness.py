@@ -55,6 +55,7 @@ WORLDS = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("tail", "n", "quota", "tied"), WORLDS)
 @pytest.mark.parametrize(("objective", "sight"), [("staleness", "changed"), ("staleness", "count"), ("lag", "count")])
 def test_within_five_percent_of_the_optimum(
@@ -69,6 +70,7 @@ def test_within_five_percent_of_the_optimum(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_hotel_world() -> None:
     figures = hotel_figures()
     for name in ("round_robin", "cron", "ours", "hinted"):
