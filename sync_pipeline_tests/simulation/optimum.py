@@ -1,0 +1,79 @@
+"""What a planner who knew every rate could reach at best, worked out apart from the policy: other code, other methods.
+
+Losses per source under polls T apart at rate d, with x = d * T:
+lag        w x / 2                       (changes unseen on average)
+staleness  w * mean over [0, x] of Ein   (mean of H(n); Ein(u) = integral of (1 - e^-v)/v)
+freshness  w (1 - (1 - e^-x)/x)          (share of time with any change unseen)
+All are convex in the number of polls, so one price for a call and bisection find the best split. Stationary rates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+GRID = np.concatenate([[0.0], np.geomspace(1e-9, 1e9, 36_001)])
+_EIN_SLOPE = np.concatenate([[1.0], -np.expm1(-GRID[1:]) / GRID[1:]])
+EIN = np.concatenate([[0.0], np.cumsum(np.diff(GRID) * (_EIN_SLOPE[1:] + _EIN_SLOPE[:-1]) / 2)])
+EIN_SUM = np.concatenate([[0.0], np.cumsum(np.diff(GRID) * (EIN[1:] + EIN[:-1]) / 2)])
+
+
+def loss(objective: str, rate: Floats, weight: Floats, interval: Floats) -> float:
+    """The weighted sum over all sources, per unit of time."""
+    x = rate * interval
+    if objective == "lag":
+        each = x / 2
+    elif objective == "staleness":
+        each = np.interp(x, GRID, EIN_SUM) / x
+    else:
+        each = np.where(x > 1e-6, 1 + np.expm1(-x) / np.maximum(x, 1e-300), x / 2)
+    return float(np.sum(weight * each))
+
+
+def _worth(objective: str, rate: Floats, weight: Floats, interval: Floats) -> Floats:
+    """What one more poll per second takes off the loss: -d loss / d(1/T) by central differences, on purpose."""
+    step = 1e-4
+    up, down = 1 / interval * (1 + step), 1 / interval * (1 - step)
+
+    def each(polls: Floats) -> Floats:
+        x = rate / polls
+        if objective == "lag":
+            return weight * x / 2
+        if objective == "staleness":
+            return weight * np.interp(x, GRID, EIN_SUM) / x
+        return weight * np.where(x > 1e-3, 1 + np.expm1(-x) / x, x / 2 - x * x / 6 + x**3 / 24)
+
+    return (each(down) - each(up)) / (up - down)
+
+
+def optimum(objective: str, rate: Floats, weight: Floats, budget: float, floor: float, ceiling: float) -> Floats:
+    """The intervals of the best periodic schedule within floor and ceiling (seconds), for `budget` calls per second."""
+    n = rate.shape[0]
+    assert n / ceiling < budget < n / floor
+
+    def given(log_price: float) -> Floats:
+        if objective == "lag":
+            return np.clip(np.sqrt(2 * np.exp(log_price) / (weight * rate)), floor, ceiling)
+        low, high = np.full(n, np.log(floor)), np.full(n, np.log(ceiling))
+        for _ in range(40):
+            middle = (low + high) / 2
+            # Worth rises with the interval: too little worth means polls too dense.
+            poor = _worth(objective, rate, weight, np.exp(middle)) < np.exp(log_price)
+            low, high = np.where(poor, middle, low), np.where(poor, high, middle)
+        return np.exp((low + high) / 2)
+
+    low, high = -60.0, 60.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if float(np.sum(1 / given(middle))) > budget:
+            low = middle
+        else:
+            high = middle
+    return given(high)
+
+
+def best(objective: str, rate: Floats, weight: Floats, budget: float, floor: float, ceiling: float) -> float:
+    """The least possible loss of a periodic schedule at constant rates."""
+    return loss(objective, rate, weight, optimum(objective, rate, weight, budget, floor, ceiling))
