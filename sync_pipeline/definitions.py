@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from sync_pipeline.components.domain_assets import registrations_asset
+from sync_pipeline.components.quota_asset import GROUP, quota_asset
 from sync_pipeline.components.replay_job import replay_quarantine
 from sync_pipeline.resources import SyncResource
 from sync_pipeline.telemetry.logs import configure, wanted_level
@@ -21,12 +22,12 @@ def defs() -> dg.Definitions:
     return dg.Definitions.merge(
         loaded,
         dg.Definitions(
-            assets=[registrations_asset()],
+            assets=[registrations_asset(), quota_asset()],
             jobs=[replay_quarantine],
             sensors=[
                 dg.AutomationConditionSensorDefinition(
                     "domain_assets",
-                    target=dg.AssetSelection.groups("registrations"),
+                    target=dg.AssetSelection.groups("registrations", GROUP),
                     default_status=dg.DefaultSensorStatus.RUNNING,
                     minimum_interval_seconds=30,
                 )

@@ -24,6 +24,7 @@ from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.landing.objects import ObjectStore, open_objects
 from sync_pipeline.landing.pages import Landing
 from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.polling.schedule import Left, span_of
 from sync_pipeline.sessions.replay import Quarantine
 from sync_pipeline.sessions.session import Progress, Session, SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import FeedSetup, Receiver, Setup
@@ -130,6 +131,7 @@ class Runtime:
             crash=self.crash,
             progress=progress,
             session_id=session_id,
+            left=lambda: _left(gateway.left()),
         )
 
     async def run_session(
@@ -170,6 +172,10 @@ class Runtime:
                 stop.set()
                 await asyncio.gather(task, return_exceptions=True)
             await handoff.deliver(name)
+
+
+def _left(known: tuple[int, float] | None) -> Left | None:
+    return None if known is None else Left(known[0], span_of(known[1]))
 
 
 def _calm_collector() -> None:

@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 quarantine_app = typer.Typer(no_args_is_help=True, help="Records that failed their contract, and dead letters.")
 app.add_typer(quarantine_app, name="quarantine")
+quota_app = typer.Typer(help="What each vendor's limit has left, who used it, and what more work would cost.")
+app.add_typer(quota_app, name="quota")
+breaker_app = typer.Typer(no_args_is_help=True, help="Endpoints and credentials that are spared because of failures.")
+app.add_typer(breaker_app, name="breaker")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (the last line).")]
 Feed = Annotated[str | None, typer.Option(help="Only this feed, written connection/feed.")]
@@ -140,6 +144,74 @@ def stop() -> None:
 
     if (data_dir() / "postgres").exists():
         Embedded(data_dir() / "postgres").stop()
+
+
+@quota_app.callback(invoke_without_command=True)
+def quota(
+    context: typer.Context,
+    hours: Annotated[int, typer.Option(min=1, help="How far back.")] = 24,
+    as_json: Json = False,
+) -> None:
+    """What is left, by window; who used it, by lane and feed; others on the same key; who waits; how long answers take."""
+    from sync_pipeline.cli import quota as room
+
+    if context.invoked_subcommand is None:
+        asyncio.run(room.quota(hours=hours, as_json=as_json))
+
+
+@quota_app.command("backfill")
+def quota_backfill(
+    feed: Annotated[str, typer.Argument(help="connection/feed.")],
+    days: Annotated[int, typer.Option(min=1, help="Days to list again.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """What listing the last days again would cost."""
+    from sync_pipeline.cli import quota as room
+
+    asyncio.run(room.backfill(feed, days=days, as_json=as_json))
+
+
+@quota_app.command("new-feed")
+def quota_new_feed(
+    connection: Annotated[str, typer.Argument(help="Connection.")],
+    every: Annotated[str, typer.Option(help="How often it is asked: 30s, 5m, 1h.")] = "30s",
+    as_json: Json = False,
+) -> None:
+    """What one more feed of a connection would cost."""
+    from sync_pipeline.cli import quota as room
+
+    room.new_feed(connection, every=room.duration(every), as_json=as_json)
+
+
+@breaker_app.command("list")
+def breaker_list(as_json: Json = False) -> None:
+    """Breakers that are not closed, and when each is tried next."""
+    from sync_pipeline.cli import quota as room
+
+    asyncio.run(room.breakers(as_json=as_json))
+
+
+Endpoint = Annotated[str, typer.Argument(help="Endpoint template, as `breaker list` shows it, or `credential`.")]
+
+
+@breaker_app.command("open")
+def breaker_open(
+    connection: Annotated[str, typer.Argument(help="Connection.")],
+    endpoint: Endpoint,
+    length: Annotated[str, typer.Option("--for", help="How long: 30m, 2h.")] = "1h",
+) -> None:
+    """Spare an endpoint: no call is made until the time is over; then one probe decides."""
+    from sync_pipeline.cli import quota as room
+
+    asyncio.run(room.move_breaker(connection, endpoint, seconds=room.duration(length)))
+
+
+@breaker_app.command("close")
+def breaker_close(connection: Annotated[str, typer.Argument(help="Connection.")], endpoint: Endpoint) -> None:
+    """Ask again at once."""
+    from sync_pipeline.cli import quota as room
+
+    asyncio.run(room.move_breaker(connection, endpoint, seconds=None))
 
 
 @quarantine_app.command("list")

@@ -62,7 +62,7 @@ left join (select connection, feed, count(*) as held from sync.held group by 1, 
 order by 1
 
 -- name: status_quota
-select scope, window_name as window, window_limit as "limit", window_seconds as seconds, used, left_over as left,
+select scope, window_name as "window", window_limit as "limit", window_seconds as seconds, used, left_over as left,
        blocked_until
 from sync.quota_now order by 1, 4
 

@@ -8,7 +8,7 @@ import dagster as dg
 from sync_pipeline.polling.schedule import Decision, plan
 from sync_pipeline.resources import SyncResource
 from sync_pipeline.sessions.setup import Setup
-from sync_pipeline.telemetry.facts import feed_states
+from sync_pipeline.telemetry.facts import feed_states, quota_left
 from sync_pipeline.vendors.config import ConnectionConfig
 
 RUNNING = [
@@ -50,4 +50,5 @@ def poll_sensor(config: ConnectionConfig, setup: Setup, job: Any) -> dg.SensorDe
 async def _decide(sync: SyncResource, setup: Setup) -> list[Decision]:
     async with sync.open() as runtime:
         states = await feed_states(runtime.database, setup.connection.name, setup.sources())
-        return plan(states, runtime.clock.now())
+        left = await quota_left(runtime.database, [node.scope for node in setup.connection.quota])
+        return plan(states, runtime.clock.now(), left)

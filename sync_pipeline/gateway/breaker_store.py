@@ -116,3 +116,12 @@ class Breakers:
                     {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason},
                 )
         self._read_at = float("-inf")
+
+
+async def by_hand(database: Database, connection: str, scope: str, *, seconds: float | None) -> bool:
+    """An operator opens a breaker for that long, or closes it (None). Whether anything changed."""
+    names = {"connection": connection, "scope": scope}
+    if seconds is None:
+        return bool(await database.statement(SQL.breaker_close + " returning 1", names))
+    opened = {**names, "failures": 0, "cool_down": seconds, "reason": "opened by an operator"}
+    return bool(await database.statement(SQL.breaker_force + " returning 1", opened))

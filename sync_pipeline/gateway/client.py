@@ -113,6 +113,10 @@ class Gateway:
     ) -> None:
         await self._stack.aclose()
 
+    def left(self) -> tuple[int, float] | None:
+        """(calls left, seconds) of the quota window that has the smallest part left; None before the first call."""
+        return self._quota.left()
+
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         """Send until there is a good answer, or an error that stands.
 

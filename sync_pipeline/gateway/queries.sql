@@ -65,6 +65,15 @@ set state = 'closed', failures = 0, cool_down_s = 0, retry_at = null, probe_owne
     reason = null, updated_at = clock_timestamp()
 where connection = %(connection)s and scope = %(scope)s and state <> 'closed'
 
+-- name: breaker_force
+insert into sync.breaker (connection, scope, state, failures, opened_at, retry_at, cool_down_s, reason)
+values (%(connection)s, %(scope)s, 'open', %(failures)s, clock_timestamp(),
+        clock_timestamp() + make_interval(secs => %(cool_down)s), %(cool_down)s, %(reason)s)
+on conflict (connection, scope) do update
+set state = 'open', failures = excluded.failures, opened_at = excluded.opened_at, retry_at = excluded.retry_at,
+    cool_down_s = excluded.cool_down_s, reason = excluded.reason, probe_owner = null, probe_expires = null,
+    updated_at = clock_timestamp()
+
 -- name: audit
 insert into sync.audit (at, correlation_id, connection, feed, endpoint, method, status, error_class, attempt, waited_ms,
                         latency_ms, bytes, payload_hash, lane)

@@ -223,6 +223,15 @@ class Quota:
         await self._db.statement(SQL.spend, {"scopes": scopes, "tokens": self._unbooked})
         self._unbooked = 0
 
+    def left(self) -> tuple[int, float] | None:
+        """(calls left, seconds) of the window that has the smallest part left, by the last grant; None before it."""
+        windows = {(node.scope, pace.name): pace for node in self._nodes for pace in node.paces}
+        shares = {name: left / windows[name].limit for name, left in self._left.items()}
+        if not shares:
+            return None
+        name = min(shares, key=lambda known: shares[known])
+        return self._left[name], windows[name].seconds
+
     async def refused(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
         """Book a 429 (or a 503 with Retry-After): nobody asks before the vendor allows it. Returns the seconds."""
         self._hands.clear()

@@ -33,3 +33,10 @@ async def sleep_unless(event: asyncio.Event, clock: Clock, seconds: float) -> No
         sleep.cancel()
         happens.cancel()
         await asyncio.gather(sleep, happens, return_exceptions=True)
+
+
+def in_words(seconds: float) -> str:
+    """A length of time for a sentence."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

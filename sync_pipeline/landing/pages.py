@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -219,8 +219,33 @@ class Landing:
             SQL.record_deferral, {"connection": connection, "feeds": list(feeds), "until": until, "reason": reason}
         )
 
-    async def schedule_next(self, connection: str, feeds: Sequence[str], next_due: datetime) -> None:
-        await self._note(SQL.schedule_next, {"connection": connection, "feeds": list(feeds), "next_due": next_due})
+    async def schedule_next(
+        self,
+        connection: str,
+        feeds: Sequence[str],
+        next_due: datetime,
+        *,
+        why: str,
+        estimate: Mapping[str, Any] | None,
+        calls_a_poll: float,
+    ) -> None:
+        """When the feeds are due, why, and what is known of how often they change (None: as before)."""
+        await self._note(
+            SQL.schedule_next,
+            {
+                "connection": connection,
+                "feeds": list(feeds),
+                "next_due": next_due,
+                "why": why,
+                "estimate": None if estimate is None else Jsonb(dict(estimate)),
+                "calls_a_poll": calls_a_poll,
+            },
+        )
+
+    async def recall(self, feed: FeedId) -> tuple[Mapping[str, Any] | None, float | None]:
+        """(estimate, calls a poll takes) as `schedule_next` stored them."""
+        found = await self._db.statement(SQL.recall, {"connection": feed.connection, "feed": feed.feed})
+        return (found[0][0], found[0][1]) if found else (None, None)
 
     async def _note(self, sql: str, parameters: dict[str, Any]) -> None:
         async with self._db.transaction() as conn:

@@ -61,8 +61,12 @@ where connection = %(connection)s and feed = any(%(feeds)s)
 update sync.feed_state set deferred_until = %(until)s, deferred_reason = %(reason)s
 where connection = %(connection)s and feed = any(%(feeds)s)
 
+-- name: recall
+select estimate, calls_a_poll from sync.feed_state where connection = %(connection)s and feed = %(feed)s
+
 -- name: schedule_next
-update sync.feed_state set next_due = %(next_due)s
+update sync.feed_state set next_due = %(next_due)s, why = %(why)s, estimate = coalesce(%(estimate)s, estimate),
+  calls_a_poll = %(calls_a_poll)s
 where connection = %(connection)s and feed = any(%(feeds)s)
 
 -- name: lease_holder

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from sync_pipeline.kernel.clock import in_words
 from sync_pipeline.polling import evidence
 from sync_pipeline.polling.allocate import Objective
 from sync_pipeline.polling.estimate import RateEstimate, as_rows
@@ -126,7 +127,8 @@ def _in_words(
         if state.last_poll_at is None:
             why = f"due: never polled; {price}"
         elif bool(choice.deadline[row]):
-            why = f"due: its ceiling of {_span(state.ceiling_s)} is near, last polled {_clock(state.last_poll_at, now)}; {price}"
+            ceiling, last = in_words(state.ceiling_s), _clock(state.last_poll_at, now)
+            why = f"due: its ceiling of {ceiling} is near, last polled {last}; {price}"
         else:
             heard = f", {state.hints} hinted" if state.hints else ""
             early = "" if bool(choice.wanting[row]) else "early, calls would lapse: "
@@ -142,9 +144,9 @@ def _in_words(
         if bool(choice.wanting[row]):
             why = f"waits for calls: {expected:.1f} changes expected, but others are worth the {_number(budget.calls)} now"
         elif view.age_s[row] < state.floor_s:
-            why = f"not due: asked {_span(float(view.age_s[row]))} ago, its floor is {_span(state.floor_s)}"
+            why = f"not due: asked {in_words(float(view.age_s[row]))} ago, its floor is {in_words(state.floor_s)}"
         else:
-            why = f"not due: {expected:.1f} changes expected unseen, asked every {_span(interval)}"
+            why = f"not due: {expected:.1f} changes expected unseen, asked every {in_words(interval)}"
         waiting.append(PollDecision(state.source, False, at, why, expected, interval))
     waiting.sort(key=lambda decision: decision.at)
     return chosen + waiting
@@ -159,12 +161,6 @@ def _blocked(state: SourceState) -> PollDecision:
 
 def _clock(at: datetime, now: datetime) -> str:
     return f"{at:%H:%M}" if at.date() == now.date() else f"{at:%d %b %H:%M}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _number(value: float) -> str:

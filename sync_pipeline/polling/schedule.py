@@ -1,17 +1,20 @@
-"""Which feeds are due, and why: a pure plan under the quota that is left.
+"""Which feeds are due between sessions, and why, in one sentence each. Pure.
 
-First form: the interval follows what polls find, between a floor and a ceiling, and never asks for more calls than the
-quota can pay until its ceiling. Each decision explains itself in one sentence.
+When a feed is next due was decided by the session that polled it last (sessions/planner.py); here it is read again, with
+what is expected of the feed by now and what the quota has left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-SHRINK = 0.5
-GROW = 1.5
+from sync_pipeline.kernel.clock import in_words
+
+if TYPE_CHECKING:  # numpy is for those who plan; a session that catches up starts without it
+    from sync_pipeline.polling.estimate import RateEstimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,22 @@ class FeedState:
     deferred_reason: str | None
     window_open: bool
     paused: bool = False
+    estimate: RateEstimate | None = None
+    calls_a_poll: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Calls left in the window that has the smallest part left; `span` names it in words ("this hour")."""
+
+    calls: int
+    span: str
+
+
+def span_of(seconds: float) -> str:
+    """A window's length in words."""
+    known = {1: "this second", 60: "this minute", 3600: "this hour", 86_400: "today"}
+    return known.get(round(seconds), f"of each {in_words(seconds)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +55,12 @@ class Decision:
     why: str
 
 
-def plan(states: Sequence[FeedState], now: datetime) -> list[Decision]:
+def plan(states: Sequence[FeedState], now: datetime, left: Left | None = None) -> list[Decision]:
     """One decision a feed, the most overdue first."""
-    return sorted((_decide(state, now) for state in states), key=lambda decision: (not decision.due, decision.at))
+    return sorted((_decide(state, now, left) for state in states), key=lambda decision: (not decision.due, decision.at))
 
 
-def _decide(state: FeedState, now: datetime) -> Decision:
+def _decide(state: FeedState, now: datetime, left: Left | None) -> Decision:
     if state.paused:
         return Decision(state.feed, False, datetime.max.replace(tzinfo=now.tzinfo), "paused by an operator")
     if state.deferred_until is not None and state.deferred_until > now:
@@ -53,16 +72,17 @@ def _decide(state: FeedState, now: datetime) -> Decision:
         return Decision(state.feed, True, state.last_poll_at, "due: its window is open and goes on where it stopped")
     if state.next_due is None or state.next_due <= now:
         due = state.next_due or state.last_poll_at
-        return Decision(state.feed, True, due, f"due since {due:%H:%M:%SZ}")
+        return Decision(state.feed, True, due, _worth(state, due, now, left))
     return Decision(state.feed, False, state.next_due, f"not due before {state.next_due:%H:%M:%SZ}")
 
 
-def next_interval(previous_s: float, *, changes: int, floor_s: float, ceiling_s: float) -> float:
-    """Seconds until the next poll: shorter after a poll that found changes, longer after an empty one."""
-    factor = SHRINK if changes else GROW
-    return min(ceiling_s, max(floor_s, previous_s * factor))
+def _worth(state: FeedState, due: datetime, now: datetime, left: Left | None) -> str:
+    reason = f"due since {due:%H:%M:%SZ}"
+    if state.estimate is not None and state.last_poll_at is not None:
+        from sync_pipeline.polling.estimate import expected_changes
 
-
-def next_due(now: datetime, interval_s: float, *, jitter: float) -> datetime:
-    """`jitter` in [0, 1): up to a tenth of the interval earlier, so that feeds do not move in step."""
-    return now + timedelta(seconds=interval_s * (1 - 0.1 * jitter))
+        expected = expected_changes(state.estimate, state.last_poll_at, now)
+        reason = f"due: {expected:.1f} changes expected since {state.last_poll_at:%H:%M}"
+    if left is not None:
+        reason += f", costs {max(1, round(state.calls_a_poll))} of {left.calls} calls left {left.span}"
+    return reason

@@ -20,7 +20,8 @@ from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.owners import this_process
 from sync_pipeline.landing.pages import Landing, Lease
 from sync_pipeline.ledger.apply import Ledger
-from sync_pipeline.polling.schedule import next_due, next_interval
+from sync_pipeline.polling.schedule import Left
+from sync_pipeline.sessions.planner import Planner, Seen, Wishes
 from sync_pipeline.sessions.reading import recover
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.walk import Budget, PollResult, Sender, Walk
@@ -102,6 +103,7 @@ class Session:
         crash: CrashPlan | None = None,
         progress: Progress | None = None,
         session_id: str | None = None,
+        left: Callable[[], Left | None] = lambda: None,
     ) -> None:
         self._setup = setup
         self._gateway = gateway
@@ -113,6 +115,14 @@ class Session:
         self._options = options
         self._crash = crash or CrashPlan()
         self._progress = progress
+        self._left = left
+        self._planner = Planner(
+            setup.connection.windows,
+            {
+                source: Wishes(each.target_lag_s, each.floor_s, each.ceiling_s)
+                for source, each in ((name, setup.feeds[name]) for name in setup.sources())
+            },
+        )
         self.id = session_id or uuid.uuid4().hex
         self._log = get_logger(__name__).bind(connection=setup.connection.name, correlation_id=self.id)
         self._stop = asyncio.Event()
@@ -204,21 +214,36 @@ class Session:
             session=self.id,
             crash=self._crash,
         )
-        timing = self._setup.feeds[source]
-        interval = timing.target_lag_s / 2
+        connection = self._setup.connection
+        self._planner.recall(source, *await self._landing.recall(connection.feed_id(source)))
         while not self._stop.is_set() and not budget.spent:
+            before = report.cursor.watermark
             result = await walk.poll(lease, report.cursor, budget)
             report.add(result)
             if self._progress is not None:
                 self._progress(source, result)
-            changes = sum(counts.applied for counts in result.counts.values())
-            interval = next_interval(interval, changes=changes, floor_s=timing.floor_s, ceiling_s=timing.ceiling_s)
-            due = next_due(self._clock.now(), interval, jitter=self._rng.random())
+            seen = Seen(
+                # One change of an order shows in each feed that comes out of its pages.
+                changes=None if before is None or result.cursor.is_open else max(_applied(result), default=0),
+                since=before,
+                calls=result.requests,
+            )
+            plan = self._planner.after(source, seen, self._clock.now(), jitter=self._rng.random(), left=self._left())
+            due = plan.due
             await self._landing.schedule_next(
-                self._setup.connection.name, self._setup.connection.feeds[source].yields, due
+                connection.name,
+                connection.feeds[source].yields,
+                due,
+                why=plan.why,
+                estimate=plan.estimate,
+                calls_a_poll=plan.calls_a_poll,
             )
             if self._options.until_horizon and not result.cursor.is_open:
                 return
             if due >= deadline:
                 return
             await sleep_unless(self._stop, self._clock, (due - self._clock.now()).total_seconds())
+
+
+def _applied(result: PollResult) -> list[int]:
+    return [counts.applied for counts in result.counts.values()]

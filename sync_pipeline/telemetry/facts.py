@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.polling.schedule import FeedState
+from sync_pipeline.polling.schedule import FeedState, Left, span_of
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
+
+if TYPE_CHECKING:
+    from sync_pipeline.polling.estimate import RateEstimate
 
 SQL = queries(__package__)
 
@@ -107,10 +110,27 @@ async def feed_states(database: Database, connection: str, feeds: Sequence[str])
                 deferred_reason=row[4],
                 window_open=row[5],
                 paused=row[6],
+                estimate=_estimate(row[7]),
+                calls_a_poll=row[8],
             )
             for row in await cursor.fetchall()
         }
     return [known.get(feed) or FeedState(feed, None, None, None, None, window_open=False) for feed in feeds]
+
+
+def _estimate(stored: Mapping[str, Any] | None) -> RateEstimate | None:
+    from sync_pipeline.polling.estimate import RateEstimate
+
+    try:
+        return RateEstimate.from_json(stored) if stored else None
+    except (ValueError, TypeError):  # of another version: the next poll learns it anew
+        return None
+
+
+async def quota_left(database: Database, scopes: Sequence[str]) -> Left | None:
+    """What the window with the smallest part left has; None before the first session."""
+    found = await database.statement(SQL.quota_left, {"scopes": list(scopes)})
+    return Left(found[0][0], span_of(found[0][1])) if found else None
 
 
 async def select(database: Database, name: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

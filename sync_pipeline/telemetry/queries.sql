@@ -1,5 +1,6 @@
 -- name: feed_states
-select feed, last_poll_at, next_due, deferred_until, deferred_reason, coalesce(cursor ? 'opened_at', false), paused
+select feed, last_poll_at, next_due, deferred_until, deferred_reason, coalesce(cursor ? 'opened_at', false), paused,
+       estimate, coalesce(calls_a_poll, 1)
 from sync.feed_state where connection = %(connection)s
 
 -- name: breaker_states
@@ -107,3 +108,7 @@ where connection = %(connection)s and feed = %(feed)s and modified_at > clock_ti
 -- name: breakers_open
 select connection, scope as endpoint, state, failures, opened_at, retry_at, reason
 from sync.breaker where state <> 'closed' order by 1, 2
+
+-- name: quota_left
+select left_over, window_seconds from sync.quota_now where scope = any(%(scopes)s)
+order by left_over::double precision / window_limit limit 1

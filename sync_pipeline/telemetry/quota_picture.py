@@ -34,7 +34,7 @@ def hourly_png(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
         panel.set_ylabel("calls an hour", fontsize=8)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.xaxis.set_major_formatter(DateFormatter("%d %b %H:%M"))
+        panel.xaxis.set_major_formatter(DateFormatter("%d %b %H:%M"))  # type: ignore[no-untyped-call]
         if any(base):
             panel.legend(fontsize=7, frameon=False, ncols=6, loc="upper left")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")

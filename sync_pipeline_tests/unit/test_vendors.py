@@ -17,7 +17,8 @@ from sync_pipeline.kernel.errors import (
     TransientError,
 )
 from sync_pipeline.kernel.feed import Cursor, RawRecord, Reply, Request
-from sync_pipeline.polling.schedule import FeedState, next_interval, plan
+from sync_pipeline.polling.estimate import RateEstimate
+from sync_pipeline.polling.schedule import FeedState, Left, plan
 from sync_pipeline.vendors.catalogue import build_connection, with_environment
 from sync_pipeline.vendors.config import ConnectionConfig
 from sync_pipeline.vendors.eventbrite import EventbriteApi, EventbriteFeed
@@ -227,16 +228,14 @@ def test_the_plan_explains_itself() -> None:
         (state(deferred_until=NOW - hour, next_due=NOW + hour), False, "not due before"),
         (state(last_poll_at=None), True, "never polled"),
         (state(window_open=True, next_due=NOW + hour), True, "its window is open"),
-        (state(next_due=NOW), True, "due since 04:00:00Z"),
+        (state(next_due=NOW), True, "due since 04:00:00Z, costs 1 of 212 calls left this hour"),
+        (
+            state(next_due=NOW, estimate=RateEstimate(), calls_a_poll=2.2),
+            True,
+            "due: 0.0 changes expected since 04:00, costs 2 of",
+        ),
     ]
     for one, due, why in cases:
-        [decision] = plan([one], NOW)
+        [decision] = plan([one], NOW, Left(212, "this hour"))
         assert (decision.due, why in decision.why) == (due, True), decision
-    assert [d.due for d in plan([case[0] for case in cases], NOW)] == [True, True, True, False, False, False]
-
-
-def test_the_interval_follows_what_polls_find() -> None:
-    assert next_interval(40, changes=3, floor_s=5, ceiling_s=100) == 20
-    assert next_interval(40, changes=0, floor_s=5, ceiling_s=100) == 60
-    assert next_interval(6, changes=1, floor_s=5, ceiling_s=100) == 5
-    assert next_interval(90, changes=0, floor_s=5, ceiling_s=100) == 100
+    assert [d.due for d in plan([case[0] for case in cases], NOW)] == [True, True, True, True, False, False, False]

@@ -1,0 +1,96 @@
+"""`sync-pipeline quota` and `breaker`: what each vendor's limit has left, and who is being spared."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sync_pipeline.cli.operate import console, emit, find_setup, select, show_table
+from sync_pipeline.cli.places import working_database
+from sync_pipeline.gateway.breaker_store import by_hand
+from sync_pipeline.kernel.clock import SystemClock, in_words
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.runtime import load_setups
+from sync_pipeline.store.database import Database
+from sync_pipeline.store.sql import queries
+from sync_pipeline.telemetry.quota_audit import backfill_cost, feed_cost, quota_audit
+from sync_pipeline.telemetry.quota_plan import Cost
+
+SQL = queries(__package__ or "sync_pipeline.cli")
+
+
+async def quota(*, hours: int, as_json: bool) -> None:
+    connections = [setup.connection for setup in load_setups().values()]
+    async with Database.open(working_database()) as database:
+        audit = await quota_audit(database, connections, SystemClock().now(), hours=hours)
+    if as_json:
+        emit({"hours": audit.hours, **audit.tables, "by_hour": audit.by_hour})
+        return
+    for title, rows in audit.tables.items():
+        if rows or title == "Windows":
+            show_table(title, rows)
+    if not audit.tree:
+        console.print("No call has been made yet.")
+
+
+async def backfill(target: str, *, days: int, as_json: bool) -> None:
+    setup, feed = find_setup(target)
+    if feed is None:
+        raise ConfigurationError(f"name one feed of {target}: {', '.join(setup.feeds)}")
+    source = setup.source(feed)
+    async with Database.open(working_database()) as database:
+        cost = await backfill_cost(
+            database,
+            setup.connection,
+            source.name,
+            setup.feeds[source.name].contract.table,
+            days=days,
+            page_size=source.page_size,
+            now=SystemClock().now(),
+        )
+    _say(f"listing {days} days of {target} again", cost, as_json=as_json)
+
+
+def new_feed(connection: str, *, every: float, as_json: bool) -> None:
+    setup, _ = find_setup(connection)
+    cost = feed_cost(setup.connection, interval_s=every)
+    _say(f"one more feed of {connection}, asked every {in_words(every)}, for a day", cost, as_json=as_json)
+
+
+def _say(what: str, cost: Cost, *, as_json: bool) -> None:
+    takes = None if cost.takes is None else cost.takes.total_seconds()
+    if as_json:
+        emit({"calls": cost.calls, "share_of_a_day": round(cost.share, 4), "seconds": takes})
+        return
+    how_long = "never: nothing is left of the limit" if takes is None else f"at least {in_words(takes)}"
+    console.print(f"{what}: {cost.calls} calls, {cost.share:.1%} of a day's limit; takes {how_long} in lane P4")
+
+
+async def breakers(*, as_json: bool) -> None:
+    async with Database.open(working_database()) as database:
+        rows = await select(database, SQL.status_breakers)
+    if as_json:
+        emit({"breakers": rows})
+    else:
+        show_table("Breakers not closed", rows)
+
+
+async def move_breaker(connection: str, endpoint: str, *, seconds: float | None) -> None:
+    """Open for that long, or close (None)."""
+    find_setup(connection)
+    async with Database.open(working_database()) as database:
+        changed = await by_hand(database, connection, endpoint, seconds=seconds)
+    if seconds is not None:
+        console.print(f"{connection} {endpoint}: open for {in_words(seconds)}; then one probe is sent")
+    elif changed:
+        console.print(f"{connection} {endpoint}: closed")
+    else:
+        console.print(f"{connection} {endpoint}: was not open; `sync-pipeline breaker list` shows which are")
+
+
+def duration(text: str) -> float:
+    """`90s`, `30m`, `2h`, `1d` in seconds. Raises ConfigurationError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.replace(".", "", 1).isdigit():
+        raise ConfigurationError(f"{text!r} is no length of time; write 90s, 30m, 2h or 1d")
+    return timedelta(seconds=float(number) * units[unit]).total_seconds()

@@ -1,0 +1,112 @@
+"""When a session asks each of its feeds next: what polls taught, against what the quota gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sync_pipeline.kernel.clock import in_words
+from sync_pipeline.kernel.feed import QuotaWindow
+from sync_pipeline.polling.schedule import Left
+
+POLL_SHARE = 0.5
+"""Of the limit that polls may spend; the rest is for webhooks, deadlines, reconciles and backfills."""
+
+FRESH_COST = 0.2
+"""How much the newest poll says about the calls that a poll takes."""
+
+WEIGHT_LAG_S = 60.0
+"""A feed whose wanted lag is a minute weighs 1; one that is wanted twice as fresh weighs 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What an operator wants of one feed. Seconds."""
+
+    target_lag_s: float
+    floor_s: float
+    ceiling_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a poll found: `changes` since the poll before (None: it closed no window, or listed history), in `calls`."""
+
+    changes: int | None
+    since: datetime | None
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`due`: when the feed is asked next. `why` is one sentence. `estimate`: to be stored, None while nothing is known."""
+
+    due: datetime
+    interval_s: float
+    why: str
+    estimate: Mapping[str, Any] | None
+    calls_a_poll: float
+
+
+class Planner:
+    """The feeds of one connection, as its session learns them."""
+
+    def __init__(self, windows: tuple[QuotaWindow, ...], wishes: Mapping[str, Wishes]) -> None:
+        self._wishes = wishes
+        self._calls_per_s = POLL_SHARE * min((window.limit / window.seconds for window in windows), default=1.0)
+        self._estimates: dict[str, Any] = {}
+        self._costs: dict[str, float] = {}
+
+    def recall(self, source: str, estimate: Mapping[str, Any] | None, calls_a_poll: float | None) -> None:
+        """What earlier sessions stored."""
+        if estimate:
+            from sync_pipeline.polling.estimate import RateEstimate
+
+            try:
+                self._estimates[source] = RateEstimate.from_json(estimate)
+            except (ValueError, TypeError):
+                return  # of another version: it is learned anew
+        if calls_a_poll:
+            self._costs[source] = calls_a_poll
+
+    def after(self, source: str, seen: Seen, now: datetime, *, jitter: float, left: Left | None) -> Plan:
+        """The next poll of `source`, after one that ended now. `jitter` in [0, 1)."""
+        wish = self._wishes[source]
+        if seen.changes is None or seen.since is None:
+            # History says nothing about the present, and a session that only catches up needs no estimate.
+            interval = max(wish.floor_s, min(wish.ceiling_s, wish.target_lag_s / 2))
+            why = f"first look {in_words(interval)} after its history was read"
+            return Plan(now + timedelta(seconds=interval), interval, why, None, float(seen.calls))
+        from sync_pipeline.polling import estimate as estimates
+        from sync_pipeline.polling.index import solve
+        from sync_pipeline.polling.policy import SourceState, look
+
+        known = self._estimates.get(source) or estimates.RateEstimate.before_any_poll(estimates.Prior())
+        observation = estimates.Observation(seen.since, seen.changes > 0, seen.changes)
+        learned = estimates.observe(known, observation, now)
+        self._estimates[source] = learned
+        cost = self._costs.get(source, float(seen.calls))
+        self._costs[source] = cost + FRESH_COST * (seen.calls - cost)
+        states = [
+            SourceState(
+                name,
+                self._estimates.get(name) or estimates.RateEstimate.before_any_poll(estimates.Prior()),
+                now,
+                each.floor_s,
+                each.ceiling_s,
+                weight=WEIGHT_LAG_S / each.target_lag_s,
+                cost=max(1.0, self._costs.get(name, 1.0)),
+            )
+            for name, each in self._wishes.items()
+        ]
+        allocation = solve(look(states, now), calls_per_s=self._calls_per_s, objective="staleness")
+        place = list(self._wishes).index(source)
+        interval = max(wish.floor_s, min(wish.ceiling_s, float(allocation.interval_s[place])))
+        spread = interval * (1 - 0.1 * jitter)
+        due = now + timedelta(seconds=spread)
+        expected = estimates.expected_changes(learned, now, due)
+        price = f", costs {round(max(1.0, self._costs[source]))} of {left.calls} calls left {left.span}" if left else ""
+        why = f"asked every {in_words(interval)}: {expected:.1f} changes expected by {due:%H:%M:%S}Z{price}"
+        return Plan(due, interval, why, learned.to_json(), self._costs[source])

@@ -1,0 +1,61 @@
+"""When a session asks its feeds next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sync_pipeline.kernel.feed import QuotaWindow
+from sync_pipeline.polling.schedule import Left
+from sync_pipeline.sessions.planner import Planner, Seen, Wishes
+
+NOW = datetime(2026, 5, 4, 9, tzinfo=UTC)
+WISH = Wishes(target_lag_s=60, floor_s=5, ceiling_s=900)
+SCARCE = (QuotaWindow("hour", 120, 3600),)
+
+
+def polled(planner: Planner, source: str, changes: int, times: int, every_s: float = 60) -> tuple[datetime, str, float]:
+    """The last plan after `times` polls that each found `changes`."""
+    now, plan = NOW, None
+    for _ in range(times):
+        since, now = now, now + timedelta(seconds=every_s)
+        plan = planner.after(source, Seen(changes, since, 1), now, jitter=0, left=Left(42, "this hour"))
+    assert plan is not None
+    return plan.due, plan.why, plan.interval_s
+
+
+def test_a_busy_feed_takes_the_calls_of_a_quiet_one() -> None:
+    planner = Planner(SCARCE, {"busy": WISH, "quiet": WISH})
+    polled(planner, "quiet", 0, 200)
+    _, why, busy = polled(planner, "busy", 5, 50)
+    _, _, quiet = polled(planner, "quiet", 0, 1)
+    assert busy < 90
+    assert quiet > 4 * busy
+    assert 1 / busy + 1 / quiet <= 0.5 * 120 / 3600 * 1.01
+    assert "changes expected by" in why
+    assert "costs 1 of 42 calls left this hour" in why
+
+
+def test_floor_and_ceiling_hold_whatever_is_learned() -> None:
+    plenty = Planner((QuotaWindow("s", 1000, 1),), {"busy": WISH})
+    assert polled(plenty, "busy", 50, 20)[2] == 5
+    silent = Planner((QuotaWindow("day", 10, 86_400),), {"quiet": WISH})
+    assert polled(silent, "quiet", 0, 300)[2] == 900
+
+
+def test_history_teaches_nothing_of_the_present() -> None:
+    planner = Planner(SCARCE, {"f": WISH})
+    plan = planner.after("f", Seen(None, None, 40), NOW, jitter=0, left=None)
+    assert (plan.estimate, plan.interval_s) == (None, 30)
+
+
+def test_what_a_session_learned_the_next_one_recalls() -> None:
+    first = Planner(SCARCE, {"f": WISH, "g": WISH})
+    polled(first, "g", 3, 50)
+    plan = first.after("g", Seen(3, NOW, 2), NOW + timedelta(minutes=1), jitter=0, left=None)
+    later = Planner(SCARCE, {"f": WISH, "g": WISH})
+    later.recall("g", plan.estimate, plan.calls_a_poll)
+    later.recall("f", {"v": 99}, None)
+    at = NOW + timedelta(minutes=2)
+    again = later.after("g", Seen(3, NOW + timedelta(minutes=1), 2), at, jitter=0, left=None)
+    fresh = Planner(SCARCE, {"f": WISH, "g": WISH}).after("g", Seen(0, NOW, 2), at, jitter=0, left=None)
+    assert again.interval_s < fresh.interval_s
