@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo dev test lint types unit bench bench-quick lock clean stop
+.PHONY: help demo dev test lint types unit bench bench-quick prove prove-quick lock clean stop
 
 help:
 	@echo "make demo         sync two simulated vendors through Dagster, verify, print a table"
 	@echo "make dev          simulator and Dagster UI on http://127.0.0.1:3000, sensors running"
 	@echo "make test         lint, types, architecture and all tests"
 	@echo "make bench        speed beside dlt and a raw script (bench-quick: three minutes)"
+	@echo "make prove        limits, outages, tokens and freshness at size (prove-quick: three minutes)"
 	@echo "make stop         stop the embedded Postgres;  make clean: forget all local data"
 
 .venv/installed: requirements.lock pyproject.toml
@@ -45,6 +46,12 @@ bench: .venv/installed
 
 bench-quick: .venv/installed
 	@"$(BIN)/python" -m sync_pipeline_tests.benchmarks.run --quick
+
+prove: .venv/installed
+	@"$(BIN)/python" -m sync_pipeline_tests.prove.run
+
+prove-quick: .venv/installed
+	@"$(BIN)/python" -m sync_pipeline_tests.prove.run --quick
 
 lock:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

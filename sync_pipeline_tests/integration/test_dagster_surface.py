@@ -119,7 +119,7 @@ def test_the_keys_are_those_that_operators_know() -> None:
     feeds = ("eventbrite/attendees", "eventbrite/orders", "pretix/orders", "pretix/positions")
     shown = [found.to_user_string() for found in made.resolve_asset_graph().get_all_asset_keys()]
     assert sorted(shown) == sorted(
-        ["registrations/registrations"]
+        ["operations/quota", "registrations/registrations"]
         + [f"{feed}/{stage}" for feed in feeds for stage in ("deltas", "quarantine", "raw", "validated")]
     )
     repository = made.get_repository_def()

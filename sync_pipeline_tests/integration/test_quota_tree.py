@@ -146,6 +146,7 @@ def test_a_lane_that_is_alone_uses_the_whole_window(tree: Tree, window: QuotaWin
             now += grant.wait * 1.0001
     steady = [at for at in grants if at > window.seconds + pace.slack]
     rate = (len(steady) - 1) / (steady[-1] - steady[0])
+    # A lane may be a slot late, and leaves a call or two of a small window to those above it.
     assert rate * pace.emission >= 0.97
 
 

@@ -8,6 +8,12 @@
 - `calls_before_retry_after`: calls sent after a refusal was booked and before its `Retry-After` was over.
 - `probes_per_interval`, `recovery_intervals`: an outage of an hour at a twentieth of its time; calls that reached the vendor
   while it was down, after the breaker opened, by the cool-downs that passed; cool-downs from its end to the first good answer.
+- `refreshes_per_generation`: exchanges by the token generations they made, 32 workers contending for a rotating refresh
+  token; `spent_refresh_uses` of them and of runs in which a worker is killed at each step of a refresh; `expiry_401`:
+  answers 401 in a week of simulated time.
+- `staleness_vs_optimum`, `lag_vs_optimum` (1.05 = 5 % worse; `_wrong_prior`: having believed in thirty times the rate) and
+  `gain_captured_min`: the worst of the worlds. `round_robin_over_ours`, `cron_over_ours`: weighted staleness in the hotel
+  world; `detection_...` the mean time to see a change there.
 - `grant_p50_ms`: one grant by one worker on an idle machine.
 """
 
@@ -33,7 +39,9 @@ from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.embedded import Embedded
 from sync_pipeline.store.migrate import migrate
+from sync_pipeline_tests.prove import tokens
 from sync_pipeline_tests.prove.fleet import DATABASE, Fleet, Heard, own_server
+from sync_pipeline_tests.prove.freshness import freshness
 
 Figures = dict[str, Any]
 MIXED = ("P4,P4,P4,P4", "P4,P4,P3:0.05,P3:0.05", "P4,P2:0.1,P2:0.1,P1:0.2", "P4,P4,P0:0.05,P0:0.1")
@@ -50,10 +58,11 @@ class Sizes:
     foreign_s: float
     refusals: int
     outage_s: float
+    contention_s: float
 
 
-FULL = Sizes(rate=2400, calls=1_000_000, disturbed_s=120, foreign_s=150, refusals=20, outage_s=180)
-QUICK = Sizes(rate=600, calls=36_000, disturbed_s=20, foreign_s=20, refusals=3, outage_s=15)
+FULL = Sizes(rate=2400, calls=1_000_000, disturbed_s=120, foreign_s=150, refusals=20, outage_s=180, contention_s=30)
+QUICK = Sizes(rate=600, calls=36_000, disturbed_s=20, foreign_s=20, refusals=3, outage_s=15, contention_s=6)
 
 
 def say(text: str) -> None:
@@ -197,6 +206,12 @@ async def _grant_cost(server: Embedded) -> float:
     return statistics.median(costs[200:])
 
 
+async def _tokens(server: Embedded, sizes: Sizes) -> Figures:
+    migrate(server.ensure(DATABASE))
+    async with Database.open(server.url(DATABASE)) as database:
+        return await tokens.contention(database, sizes.contention_s) | await tokens.week(database)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="the same figures at small size, in three minutes")
@@ -212,6 +227,8 @@ def main() -> None:
             "foreign": lambda: foreign(server, sizes),
             "retry_after": lambda: retry_after(server, sizes, rng),
             "outage": lambda: outage(server, sizes),
+            "tokens": lambda: asyncio.run(_tokens(server, sizes)),
+            "freshness": lambda: freshness(quick=options.quick, say=say),
         }
         for name, proof in proofs.items():
             if options.only is None or name in options.only:

@@ -210,7 +210,8 @@ begin
         when q.kind = 'sliding' then case
           when c.room + c.melting < least_tokens then sync.quota_full(q, least_tokens - c.room - c.melting, t)
           when c.room < least_tokens then greatest(0.001, least(sync.quota_full(q, least_tokens - c.room, t),
-            (least_tokens - c.room) * (q.window_seconds + q.slack) / (q.window_limit * kept[place])))
+            (c.ageing - (c.room + c.melting - least_tokens + 1) / (q.window_limit * kept[place]))
+              * (q.window_seconds + q.slack)))
           when lane = 0 then c.owed - q.burst * c.emission
           when c.due then 0
           else least(c.owed - greatest(least_tokens, q.burst * bursts[place]) * c.emission,
@@ -224,16 +225,22 @@ begin
         and (lane = 0 or coalesce(q.claimed_until <= t, true) or q.claim_lane = lane) as claims
     from sync.quota q
     cross join lateral (
+      -- the part of a window until its oldest call leaves it
+      select case when q.counted = 0 then 1 else greatest(0, least(1, (q.oldest + 201) / 200.0::double precision
+        - extract(epoch from t)::double precision / (q.window_seconds + q.slack))) end as ageing
+      offset 0
+    ) a
+    cross join lateral (
       select sync.quota_share(q.share, q.share_at, q.emission, t) as share,
         lane = 0 or q.lane_at[place] <= t as due,
-        case when lane = 0 or q.lane_at[place] <= t then 0 else floor(q.window_limit * kept[place] * case
-          when q.counted = 0 then 1 else greatest(0, least(1, (q.oldest + 201) / 200.0::double precision
-            - extract(epoch from t)::double precision / (q.window_seconds + q.slack))) end)::integer end as melting,
+        a.ageing,
+        case when lane = 0 or q.lane_at[place] <= t then 0
+          else floor(q.window_limit * kept[place] * a.ageing)::integer end as melting,
         extract(epoch from (((q.day + 1)::timestamp) at time zone q.zone) - t)::double precision as to_midnight
       offset 0  -- computed once, not in each place that reads it
     ) s
     cross join lateral (
-      select s.due, s.melting, q.emission / s.share as emission,
+      select s.due, s.ageing, s.melting, q.emission / s.share as emission,
         case when q.kind = 'sliding'
           then extract(epoch from greatest(q.tat, t) - t) + least_tokens * q.emission / s.share
           else s.to_midnight end as owed,
