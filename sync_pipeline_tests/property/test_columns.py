@@ -91,7 +91,8 @@ def test_clean_instants_are_the_instants_they_name(values: list[str]) -> None:
     ("field", "value"),
     [
         ("created_at", "2026-01-01T00:00:00.123Z"), ("created_at", "2026-01-01T00:00:00Z"), ("email", " Ada@Example.com "),
-        ("first_name", "Mária"), ("first_name", None), ("amount", "12.30"), ("amount", 5), ("quantity", 3),
+        ("first_name", "Mária"), ("first_name", None), ("amount", "12.30"), ("amount", 5), ("amount", "-12.30"), ("amount", -5),
+        ("quantity", 3),
         ("currency", "EUR"), ("checked_in", True), ("vendor_id", 7), ("tier", Tier.VIP), ("payment_status", "FAILED"),
     ],
 )  # fmt: skip

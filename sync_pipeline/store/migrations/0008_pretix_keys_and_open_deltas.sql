@@ -31,19 +31,21 @@ from renamed n where d.connection = n.connection and d.feed = n.feed and d.vendo
 update sync.quarantine q set vendor_id = n.new
 from renamed n where q.connection = n.connection and q.feed = n.feed and q.vendor_id = n.old;
 
--- Rejected positions that have no row: their own record names them. What cannot be read keeps its name.
+-- Rejected positions that have no row: their own record names them (without U+0000, which no text here can hold). What cannot
+-- be read keeps its name.
 do $$
 declare
   rejected record;
+  id text;
 begin
   for rejected in
     select key, vendor_id, raw from sync.quarantine
     where kind = 'quarantine' and contract_version like 'pretix-1+%' and vendor_id like '%/%/%'
   loop
     begin
-      update sync.quarantine
-      set vendor_id = split_part(rejected.vendor_id, '/', 1) || '/' || (convert_from(rejected.raw, 'UTF8')::json ->> 'id')
-      where key = rejected.key and convert_from(rejected.raw, 'UTF8')::json ->> 'id' is not null;
+      id := replace(convert_from(rejected.raw, 'UTF8'), '\u0000', '')::json ->> 'id';
+      update sync.quarantine set vendor_id = split_part(rejected.vendor_id, '/', 1) || '/' || id
+      where key = rejected.key and id is not null;
     exception when data_exception then null;
     end;
   end loop;
