@@ -8,6 +8,13 @@ from typing import Any
 
 from sync_pipeline.contracts import fields
 from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.pretix_fields import (
+    ORDER_KNOWN,
+    ORDER_LEFT_OUT,
+    POSITION_KNOWN,
+    POSITION_LEFT_OUT,
+    without_codes,
+)
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract, at, member, members
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
@@ -18,90 +25,6 @@ ORDER_STATUS: Mapping[str, PaymentStatus] = {"n": "PENDING", "p": "COMPLETED", "
 
 RECEIVED = frozenset({"confirmed", "refunded"})
 """Payment states of money that came in: a full refund flips the payment to `refunded`."""
-
-ORDER_USED = frozenset(
-    {"code", "event", "status", "email", "phone", "locale", "datetime", "last_modified", "total", "testmode"}
-)
-ORDER_CREDENTIALS = frozenset({"secret", "url"})
-"""Open the buyer's order page to whoever has them (`url` holds the secret): they are not kept in `metadata`."""
-
-ORDER_LEFT_OUT = ORDER_USED | ORDER_CREDENTIALS | {"positions"}
-"""Of `metadata`; positions are rows of their own."""
-
-ORDER_KNOWN = frozenset(
-    {
-        "customer",
-        "sales_channel",
-        "expires",
-        "payment_date",
-        "payment_provider",
-        "fees",
-        "comment",
-        "custom_followup_at",
-        "checkin_attention",
-        "checkin_text",
-        "require_approval",
-        "valid_if_pending",
-        "invoice_address",
-        "positions",
-        "payments",
-        "refunds",
-        "downloads",
-        "api_meta",
-        "cancellation_date",
-        "plugin_data",
-        "tax_rounding_mode",
-        "checkin_count",
-        "user",
-        "datetime_modified",
-        "cancellation_requests",
-        "custom_rules",
-        "tax_rounding",
-    }
-)
-POSITION_USED = frozenset({"_order", "id", "attendee_name", "attendee_email", "item", "variation", "price", "canceled"})
-POSITION_CREDENTIALS = frozenset({"secret", "pdf_data"})
-"""The code that opens the door, and what is printed around it: they are not kept in `metadata`."""
-
-POSITION_LEFT_OUT = POSITION_USED | POSITION_CREDENTIALS
-
-POSITION_KNOWN = frozenset(
-    {
-        "canceled",
-        "positionid",
-        "order",
-        "attendee_name_parts",
-        "company",
-        "street",
-        "zipcode",
-        "city",
-        "country",
-        "state",
-        "voucher",
-        "voucher_budget_use",
-        "tax_rate",
-        "tax_value",
-        "tax_rule",
-        "tax_code",
-        "addon_to",
-        "subevent",
-        "discount",
-        "pseudonymization_id",
-        "seat",
-        "checkins",
-        "print_logs",
-        "downloads",
-        "answers",
-        "valid_from",
-        "valid_until",
-        "blocked",
-        "plugin_data",
-        "media",
-        "used_membership",
-        "gift_card_recipients",
-        "attendee_email_hidden",
-    }
-)
 
 
 def order_payment_status(order: Mapping[str, Any], prefix: str = "") -> PaymentStatus:
@@ -217,6 +140,9 @@ class OrderContract(RegistrationContract):
             "modified_at": record.get("last_modified"),
         }
         rest = {name: value for name, value in record.items() if name not in ORDER_LEFT_OUT}
+        for name in ("payments", "refunds"):
+            if rest.get(name):
+                rest[name] = without_codes(rest[name])
         return Mapped(values, rest)
 
 

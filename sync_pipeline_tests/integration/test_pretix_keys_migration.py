@@ -84,6 +84,12 @@ def test_each_person_once_and_no_code_left(before: str) -> None:
         put(conn, "conf/NEW/2", day=2, id=38, secret="door")
         put(conn, "fest/NEW/1", day=1, id=39)
         put(conn, "conf/OLD", day=2, version="pretix-1", secret="page", url="https://x/page", comment="kept")
+        card = {
+            "provider": "giftcard",
+            "payment_url": "https://x/page",
+            "details": {"gift_card": {"id": 5, "secret": "money"}},
+        }
+        put(conn, "conf/PAID", day=2, version="pretix-1", payments=[{"payment_url": None}, card], refunds=[])
         put(conn, "conf/ODD/1", day=1)  # nothing names it
         put(conn, "conf/E/1", day=1, version="eventbrite-1+tiers-x", id=40, secret="not pretix")
         for key in ("conf/OLD/1", "conf/OLD/2", "conf/NEW/2"):
@@ -110,6 +116,11 @@ def test_each_person_once_and_no_code_left(before: str) -> None:
             ("conf/ODD/1", "conf/ODD", {}),
             ("fest/39", "fest/NEW", {"positionid": 1}),
             ("conf/OLD", "conf/OLD", {"comment": "kept"}),
+            (
+                "conf/PAID",
+                "conf/PAID",
+                {"payments": [{}, {"provider": "giftcard", "details": {"gift_card": {"id": 5}}}], "refunds": []},
+            ),
         ]
         assert conn.execute("select vendor_id from sync.handoff order by 1").fetchall() == [("conf/37",), ("conf/38",)]
         waiting = conn.execute("select vendor_id, count(*) from sync.outbox group by 1 order by 1").fetchall()

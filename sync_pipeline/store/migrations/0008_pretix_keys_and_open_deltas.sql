@@ -21,6 +21,16 @@ set vendor_id = n.new, metadata = r.metadata - array['id', 'secret', 'pdf_data']
 from renamed n where r.connection = n.connection and r.feed = n.feed and r.vendor_id = n.old;
 update registrations.registration set metadata = metadata - array['secret', 'url']
 where kind = 'order' and contract_version = 'pretix-1';
+update registrations.registration r set metadata = r.metadata || (
+  select jsonb_object_agg(part.name, part.items)
+  from (select name, jsonb_agg(case when jsonb_typeof(item) = 'object'
+                                 then (item - 'payment_url') #- '{details,gift_card,secret}' else item end order by place) as items
+        from unnest(array['payments', 'refunds']) as name,
+             lateral jsonb_array_elements(r.metadata -> name) with ordinality as listed(item, place)
+        group by name) part)
+where kind = 'order' and contract_version = 'pretix-1' and jsonb_typeof(metadata -> 'payments') = 'array'
+  and jsonb_typeof(metadata -> 'refunds') = 'array'
+  and jsonb_array_length(metadata -> 'payments') + jsonb_array_length(metadata -> 'refunds') > 0;
 
 update sync.handoff h set vendor_id = n.new
 from renamed n where h.connection = n.connection and h.feed = n.feed and h.vendor_id = n.old;
