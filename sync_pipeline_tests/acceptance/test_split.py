@@ -23,8 +23,8 @@ def test_a_split_order_leaves_no_ghost(workplace: Workplace) -> None:
     assert {before[name] for name in moved} == {change["id"] for change in done}
 
 
-def test_a_split_seen_for_the_first_time_is_whole(workplace: Workplace) -> None:
-    """Half of the changes come between two pages of the first walk's landed copies and a later one."""
+def test_splits_before_and_after_the_first_walk(workplace: Workplace) -> None:
+    """Split before the first walk, and again, with check-ins and cancellations, after it."""
     workplace.control("mutate", {"vendor": "pretix", "changes": 6, "actions": ["split"]})
     workplace.control("advance", {"seconds": 5})
     assert workplace.run("sync", "pretix").returncode == 0
