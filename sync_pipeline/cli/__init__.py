@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from sync_pipeline.kernel.errors import ClientFault, SyncError
+from sync_pipeline.cli.outcome import exit_code
+from sync_pipeline.kernel.errors import SyncError
 
 
 def main() -> None:
@@ -17,4 +18,4 @@ def main() -> None:
         app()
     except SyncError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ClientFault) else 3)
+        sys.exit(exit_code(error))

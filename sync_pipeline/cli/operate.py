@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 from rich.console import Console
-from rich.table import Table
 
+from sync_pipeline.cli.outcome import deciding
 from sync_pipeline.cli.places import working_database
+from sync_pipeline.cli.tables import show_table
 from sync_pipeline.cli.truth import compare
 from sync_pipeline.handoff.deliver import HANDOFF_CODES, revive
 from sync_pipeline.kernel.canonical import Counts
@@ -27,7 +28,7 @@ from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__ or "sync_pipeline.cli")
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 progress_console = Console(stderr=True, highlight=False)
 
 
@@ -62,7 +63,14 @@ async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_
     async with open_runtime(url=working_database()) as runtime:
         report = await runtime.run_session(setup, options, feeds=[feed] if feed else None, progress=show_progress)
     show_report(report, as_json=as_json)
-    report.raise_for_fault()
+    raise_for(report)
+
+
+def raise_for(report: SessionReport) -> None:
+    """Raise what kept a feed from its horizon, so that the exit code says it."""
+    error = deciding(feed.error for feed in report.feeds.values())
+    if error is not None:
+        raise error
 
 
 def show_report(report: SessionReport, *, as_json: bool) -> None:
@@ -85,36 +93,12 @@ def show_report(report: SessionReport, *, as_json: bool) -> None:
             }
         )
         return
-    show_table("Session", [{"feed": name, **counts} for name, counts in feeds.items()])
+    show_table(console, "Session", [{"feed": name, **counts} for name, counts in feeds.items()])
     for name, source in report.feeds.items():
         if isinstance(source.error, Deferred):
             console.print(f"{report.connection}/{name}: {source.error}", style="yellow")
         elif source.error is not None:
             console.print(f"{report.connection}/{name}: {type(source.error).__name__}: {source.error}", style="red")
-
-
-def show_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        console.print(f"{title}: nothing")
-        return
-    table = Table(title=title, title_justify="left")
-    for column, value in rows[0].items():
-        table.add_column(column.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%SZ}"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value)
-    return str(value)
 
 
 async def select(database: Database, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -133,10 +117,10 @@ async def status(*, as_json: bool) -> None:
     if as_json:
         emit({"feeds": feeds, "quota": quota, "breakers": breakers})
         return
-    show_table("Feeds", feeds)
-    show_table("Quota", quota)
+    show_table(console, "Feeds", feeds)
+    show_table(console, "Quota", quota)
     if breakers:
-        show_table("Breakers not closed", breakers)
+        show_table(console, "Breakers not closed", breakers)
     if not feeds:
         console.print("No feed has been polled yet: run `make demo`, `make dev` or `sync-pipeline sync <connection>`.")
 
@@ -161,7 +145,7 @@ async def resync(feed: str, *, since: datetime | None, max_seconds: float, poll:
         show_report(report, as_json=False)
         differed = sum(counts.applied for one in report.feeds.values() for counts in one.counts.values())
         console.print(f"{differed} records differed and were applied; the rest was unchanged or superseded")
-        report.raise_for_fault()
+        raise_for(report)
 
 
 async def verify(*, as_json: bool, deep: bool, truth_url: str | None) -> bool:
@@ -238,7 +222,7 @@ async def quarantine_list(chosen: QuarantineFilter, *, as_json: bool) -> None:
     if as_json:
         emit({"quarantine": rows})
     else:
-        show_table("Quarantine", rows)
+        show_table(console, "Quarantine", rows)
 
 
 async def quarantine_show(key: str, *, payload: bool) -> None:
@@ -281,7 +265,9 @@ async def quarantine_replay(chosen: QuarantineFilter, *, dry_run: bool, as_json:
         return
     verb = "would pass" if dry_run else "passed and were applied"
     console.print(f"{passing} of {tried} records {verb}")
-    show_table("Still failing", [{"code": code, "records": number} for code, number in sorted(failing.items())])
+    show_table(
+        console, "Still failing", [{"code": code, "records": number} for code, number in sorted(failing.items())]
+    )
 
 
 async def quarantine_discard(chosen: QuarantineFilter, *, dry_run: bool) -> None:

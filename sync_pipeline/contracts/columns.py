@@ -24,7 +24,7 @@ INSTANTS = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z(?:\n|\Z))+", r
 """Lines of the commonest form. Of one form, texts sort as the instants do."""
 
 EARLIEST, LATEST = (f"{limit:%Y-%m-%dT%H:%M:%S}" for limit in (fields.EARLIEST, fields.LATEST))
-AMOUNT = re.compile(r"(?:0|[1-9]\d{0,8})(?:\.\d{1,4})?", re.ASCII).fullmatch
+AMOUNT = re.compile(r"(?!-[0.]+\Z)-?(?:0|[1-9]\d{0,8})(?:\.\d{1,4})?", re.ASCII).fullmatch
 MAX_QUANTITY = 100_000
 MAX_IDENTIFIER = 200
 
@@ -119,7 +119,7 @@ def amount(values: Sequence[Any]) -> Checked:
     return [
         (value if AMOUNT(value) else None)
         if type(value) is str
-        else (str(value) if type(value) is int and 0 <= value < 10**9 else None)
+        else (str(value) if type(value) is int and abs(value) < 10**9 else None)
         for value in values
     ]
 

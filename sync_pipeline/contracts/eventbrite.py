@@ -10,7 +10,7 @@ from sync_pipeline.contracts.fields import Refused
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract, at, member, members
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
-VERSION = "eventbrite-1"
+VERSION = "eventbrite-2"
 
 ORDER_STATUS: Mapping[str, PaymentStatus] = {
     "started": "PENDING",

@@ -179,18 +179,21 @@ def amount(value: Any) -> Decimal:
 
 
 def bounded(found: Decimal) -> Decimal:
-    if not found.is_finite() or not 0 <= found <= MAX_AMOUNT:
+    """An exact amount within reason. It may be negative: discounts and corrections are sold as such."""
+    if not found.is_finite() or abs(found) > MAX_AMOUNT:
         raise Refused("INVALID_MONEY")
     exponent = found.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -4 and found != round(found, 4):
         raise Refused("INVALID_MONEY")
-    return found
+    return found if found else found.copy_abs()  # nothing is written in one way
 
 
 def minor_units(value: Any, currency_code: str) -> Decimal:
-    """An amount in the currency's smallest unit (cents; whole yen)."""
+    """An amount in the currency's smallest unit (cents; whole yen). No vendor that counts so has negative ones."""
     if type(value) is not int:
         raise Refused("WRONG_TYPE")
+    if value < 0:
+        raise Refused("INVALID_MONEY")
     return bounded(Decimal(value).scaleb(-EXPONENTS.get(currency_code, 2)))
 
 

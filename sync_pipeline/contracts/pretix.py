@@ -8,95 +8,23 @@ from typing import Any
 
 from sync_pipeline.contracts import fields
 from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.pretix_fields import (
+    ORDER_KNOWN,
+    ORDER_LEFT_OUT,
+    POSITION_KNOWN,
+    POSITION_LEFT_OUT,
+    without_codes,
+)
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract, at, member, members
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
-VERSION = "pretix-1"
+VERSION = "pretix-2"
 
 ORDER_STATUS: Mapping[str, PaymentStatus] = {"n": "PENDING", "p": "COMPLETED", "e": "FAILED", "r": "REFUNDED"}
 """`r` is what servers before 2.4 say for refunded. `c` (cancelled) is decided by the money, below."""
 
 RECEIVED = frozenset({"confirmed", "refunded"})
 """Payment states of money that came in: a full refund flips the payment to `refunded`."""
-
-ORDER_USED = frozenset(
-    {"code", "event", "status", "email", "phone", "locale", "datetime", "last_modified", "total", "testmode"}
-)
-ORDER_KNOWN = frozenset(
-    {
-        "secret",
-        "customer",
-        "sales_channel",
-        "expires",
-        "payment_date",
-        "payment_provider",
-        "fees",
-        "comment",
-        "custom_followup_at",
-        "checkin_attention",
-        "checkin_text",
-        "require_approval",
-        "valid_if_pending",
-        "invoice_address",
-        "positions",
-        "payments",
-        "refunds",
-        "downloads",
-        "url",
-        "api_meta",
-        "cancellation_date",
-        "plugin_data",
-        "tax_rounding_mode",
-        "checkin_count",
-        "user",
-        "datetime_modified",
-        "cancellation_requests",
-        "custom_rules",
-        "tax_rounding",
-    }
-)
-POSITION_USED = frozenset(
-    {"_order", "positionid", "attendee_name", "attendee_email", "item", "variation", "price", "canceled"}
-)
-POSITION_KNOWN = frozenset(
-    {
-        "canceled",
-        "id",
-        "order",
-        "attendee_name_parts",
-        "company",
-        "street",
-        "zipcode",
-        "city",
-        "country",
-        "state",
-        "voucher",
-        "voucher_budget_use",
-        "tax_rate",
-        "tax_value",
-        "tax_rule",
-        "tax_code",
-        "secret",
-        "addon_to",
-        "subevent",
-        "discount",
-        "pseudonymization_id",
-        "seat",
-        "checkins",
-        "print_logs",
-        "downloads",
-        "answers",
-        "valid_from",
-        "valid_until",
-        "blocked",
-        "pdf_data",
-        "plugin_data",
-        "media",
-        "used_membership",
-        "gift_card_recipients",
-        "attendee_email_hidden",
-    }
-)
 
 
 def order_payment_status(order: Mapping[str, Any], prefix: str = "") -> PaymentStatus:
@@ -142,9 +70,32 @@ def order_key(order: Mapping[str, Any], prefix: str = "") -> str:
     return f"{event}/{code}"
 
 
-def _name(value: Any, path: str) -> dict[str, Any]:
-    """pretix has one name field; it goes to `last_name` whole, since cutting names at a space is a guess."""
-    return {"last_name": at(path, fields.text, value)}
+def _name(holder: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
+    """Given and family name where the event's name scheme asks for them (pretix/base/settings.py, PERSON_NAME_SCHEMES).
+
+    Else the whole name goes to `last_name`, since cutting names at a space is a guess. Titles, middle names and the like
+    stay in `metadata` with the parts.
+    """
+    whole = at(f"{prefix}{name}", fields.text, holder.get(name))
+    parts = holder.get(f"{name}_parts")
+    if type(parts) is dict:
+        given, family = (
+            at(f"{prefix}{name}_parts.{part}", fields.text, parts.get(part)) for part in ("given_name", "family_name")
+        )
+        if (given, family) != (fields.NOT_PROVIDED, fields.NOT_PROVIDED):
+            return {"first_name": given, "last_name": family}
+    return {"last_name": whole}
+
+
+OF_ORDER = {"email": "_order.email"}
+"""Where the address stands of a holder who gave none: the buyer's is used."""
+
+
+def _email(position: Mapping[str, Any], order: Mapping[str, Any]) -> tuple[Any, Mapping[str, str]]:
+    """The holder's own address or the buyer's, and where it stands if not in the position."""
+    own = position.get("attendee_email")
+    missing = own is None or (type(own) is str and not own.strip())
+    return (order.get("email"), OF_ORDER) if missing else (own, {})
 
 
 class OrderContract(RegistrationContract):
@@ -176,7 +127,7 @@ class OrderContract(RegistrationContract):
             "order_id": key,
             "event_id": record.get("event"),
             "email": record.get("email"),
-            **_name(invoice.get("name"), "invoice_address.name"),
+            **_name(invoice, "name", "invoice_address."),
             "phone": record.get("phone"),
             "tier": Tier.NOT_A_TICKET,
             "quantity": sum(1 for position in positions if position.get("canceled") is not True),
@@ -188,13 +139,20 @@ class OrderContract(RegistrationContract):
             "created_at": record.get("datetime"),
             "modified_at": record.get("last_modified"),
         }
-        rest = {name: value for name, value in record.items() if name not in ORDER_USED}
-        rest.pop("positions", None)  # rows of their own
+        rest = {name: value for name, value in record.items() if name not in ORDER_LEFT_OUT}
+        for name in ("payments", "refunds"):
+            if rest.get(name):
+                rest[name] = without_codes(rest[name])
         return Mapped(values, rest)
 
 
 class PositionContract(RegistrationContract):
-    """One position of an order: a ticket or an add-on, and who holds it."""
+    """One position of an order: a ticket or an add-on, and who holds it.
+
+    Its key is pretix's own id of it. When an order is split its positions move to a new order and keep their id, while the
+    place in the order (`positionid`) is given to the next position that is added (pretix/base/services/orders.py,
+    OrderChangeManager): keyed by order and place, one person would stand in two orders, and two people in one row.
+    """
 
     def __init__(self, *, tiers: TierMap, hold_for_parent: bool = False) -> None:
         self._tiers = tiers
@@ -220,8 +178,10 @@ class PositionContract(RegistrationContract):
 
     @staticmethod
     def position_key(record: Mapping[str, Any]) -> str:
+        """`event/id`: ids are unique at a server; the event is there for the reader, and never changes."""
         order = member(record.get("_order"), "_order")
-        return f"{order_key(order, '_order.')}/{at('positionid', fields.identifier, record.get('positionid'))}"
+        event = at("_order.event", fields.required_text, order.get("event"))
+        return f"{event}/{at('id', fields.identifier, record.get('id'))}"
 
     def map_position(self, record: Mapping[str, Any]) -> Mapped:
         order = member(record.get("_order"), "_order")
@@ -231,13 +191,14 @@ class PositionContract(RegistrationContract):
         sku = item if variation is None else f"{item}/{at('variation', fields.identifier, variation)}"
         canceled = at("canceled", fields.flag, record.get("canceled"))
         event = str(order.get("event"))
+        email, email_path = _email(record, order)
         values = {
             "vendor_id": self.position_key(record),
             "kind": "attendee",
             "order_id": parent,
             "event_id": order.get("event"),
-            "email": record.get("attendee_email") if record.get("attendee_email") is not None else order.get("email"),
-            **_name(record.get("attendee_name"), "attendee_name"),
+            "email": email,
+            **_name(record, "attendee_name"),
             "phone": order.get("phone"),
             "ticket_sku": sku,
             "tier": self._tier(event, item, sku, record),
@@ -250,9 +211,9 @@ class PositionContract(RegistrationContract):
             "created_at": order.get("datetime"),
             "modified_at": order.get("last_modified"),
         }
-        rest = {name: value for name, value in record.items() if name not in POSITION_USED}
+        rest = {name: value for name, value in record.items() if name not in POSITION_LEFT_OUT}
         rest["canceled"] = canceled
-        return Mapped(values, rest, parent if self._hold else None)
+        return Mapped(values, rest, parent if self._hold else None, email_path)
 
     def _tier(self, event: str, item: str, sku: str, record: Mapping[str, Any]) -> Tier:
         """Orders name items by number only, so tiers come from `skus`; an add-on is known by what it hangs on."""

@@ -10,13 +10,14 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from sync_pipeline.contracts import columns, fields
 from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.metadata import metadata_of, metadata_or_none
 from sync_pipeline.contracts.tiers import Tier
 from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection, instant_text
 from sync_pipeline.kernel.feed import RawRecord
@@ -119,12 +120,13 @@ CHECKS: Mapping[str, columns.Check] = {
 class Mapped(NamedTuple):
     """A vendor's record as input for the model, and what is left of it.
 
-    `paths`: where each canonical field stands in the vendor's record, for messages.
+    `paths`: where in the vendor's record canonical fields stand that stand elsewhere than the contract says, for messages.
     """
 
     values: Mapping[str, Any]
     rest: Mapping[str, Any]
     parent: str | None = None
+    paths: Mapping[str, str] = MappingProxyType({})
 
 
 class RegistrationContract:
@@ -188,7 +190,7 @@ class RegistrationContract:
         modified = columns.instant([values.get("modified_at") for values in given])
         rows = zip(
             *[check([values.get(name) for values in given]) for name, check in CHECKS.items()],
-            [self._metadata_or_none(record.rest) for record in mapped],
+            [metadata_or_none(record.rest) for record in mapped],
             strict=True,
         )
         latest = instant_text(self._now() + FUTURE)
@@ -198,40 +200,22 @@ class RegistrationContract:
             for record, vendor_id, at, row in zip(mapped, ids, modified, rows, strict=True)
         ]  # fmt: skip
 
-    def _metadata_or_none(self, rest: Mapping[str, Any]) -> str | None:
-        try:
-            return self._metadata(rest)
-        except Refused:
-            return None
-
     def _judged(self, record: RawRecord, mapped: Mapped) -> Canonical | Rejection:
         """One record by the model: the definition of what is valid, and why another is not."""
         try:
             model = Registration.__pydantic_validator__.validate_python(mapped.values)
-            metadata = self._metadata(mapped.rest)
+            metadata = metadata_of(mapped.rest)
             if model.modified_at > self._now() + FUTURE:
                 raise Refused("TIMESTAMP_OUT_OF_RANGE", self._paths.get("modified_at", "modified_at"))
         except Refused as refused:
             return self._rejected(record, (Problem(refused.code, refused.path),))
         except ValidationError as error:
-            return self._rejected(record, self._problems(error))
+            return self._rejected(record, self._problems(error, mapped.paths))
         row = (*map(as_text, ROW(model)), metadata)
         return Canonical.of(model.vendor_id, instant_text(model.modified_at), row, mapped.parent)
 
     def drift(self) -> frozenset[str]:
         return frozenset(name for name in self._drift if len(name) <= 100 and name.isprintable())
-
-    @staticmethod
-    def _metadata(rest: Mapping[str, Any]) -> str:
-        try:
-            dumped = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
-        except TypeError:
-            raise Refused("INT_OUT_OF_RANGE", "metadata") from None
-        if len(dumped) > 1_000_000:
-            raise Refused("TOO_LARGE", "metadata")
-        if b"\\" in dumped and b"\\u00" in dumped:
-            raise Refused("CONTROL_CHARACTER", "metadata")
-        return dumped.decode()
 
     def _rejected(self, record: RawRecord, problems: tuple[Problem, ...]) -> Rejection:
         return Rejection(self._safe_id(record.value), problems, raw_bytes(record))
@@ -244,13 +228,13 @@ class RegistrationContract:
         except Refused:
             return None
 
-    def _problems(self, error: ValidationError) -> tuple[Problem, ...]:
+    def _problems(self, error: ValidationError, paths: Mapping[str, str]) -> tuple[Problem, ...]:
         found = []
         for detail in error.errors(include_url=False, include_input=False):
             field = str(detail["loc"][0]) if detail["loc"] else ""
             refused = detail.get("ctx", {}).get("error")
             code = refused.code if isinstance(refused, Refused) else CODE_OF_PYDANTIC.get(detail["type"], "WRONG_TYPE")
-            found.append(Problem(code, self._paths.get(field, field)))
+            found.append(Problem(code, paths.get(field) or self._paths.get(field, field)))
         return tuple(found)
 
 

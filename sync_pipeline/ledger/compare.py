@@ -65,11 +65,23 @@ class Comparer:
     async def record(
         self, target: Target, deltas: Sequence[tuple[Difference, str, bool]], *, start: date, end: date
     ) -> None:
-        """Keep deltas (difference, action, verified); earlier open ones of [start, end) that are gone are settled."""
+        """Keep deltas (difference, action, verified); earlier open ones of [start, end) that are gone are settled.
+
+        One that is open already stays the row it is, found when it was, and is seen again.
+        """
         names: dict[str, Any] = {"connection": target.feed.connection, "feed": target.feed.feed}
-        still = [difference.vendor_id for difference, _, verified in deltas if not verified]
+        still = [difference for difference, _, verified in deltas if not verified]
         async with self._db.transaction() as conn:
-            await conn.execute(SQL.settle_deltas, {**names, "start": start, "end": end, "still": still})
+            await conn.execute(
+                SQL.settle_deltas,
+                {
+                    **names,
+                    "start": start,
+                    "end": end,
+                    "still": [difference.vendor_id for difference in still],
+                    "causes": [difference.cause for difference in still],
+                },
+            )
             for difference, action, verified in deltas:
                 await conn.execute(
                     SQL.insert_delta,

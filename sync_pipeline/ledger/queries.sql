@@ -194,11 +194,15 @@ where connection = %(connection)s and feed = %(feed)s and modified_at >= %(start
   and not vendor_id = any(%(seen)s)
 
 -- name: insert_delta
+-- A difference that is still open is seen again, not found again.
 insert into sync.delta (connection, feed, partition_day, vendor_id, cause, action, repaired_at, verified)
 values (%(connection)s, %(feed)s, %(day)s, %(vendor_id)s, %(cause)s, %(action)s,
         case when %(verified)s then clock_timestamp() end, %(verified)s)
+on conflict (connection, feed, vendor_id, cause) where not verified do update
+set last_seen = clock_timestamp(), partition_day = excluded.partition_day, action = excluded.action
 
 -- name: settle_deltas
 update sync.delta set verified = true, repaired_at = coalesce(repaired_at, clock_timestamp())
 where connection = %(connection)s and feed = %(feed)s and not verified and partition_day >= %(start)s
-  and partition_day < %(end)s and not vendor_id = any(%(still)s)
+  and partition_day < %(end)s
+  and (vendor_id, cause) not in (select * from unnest(%(still)s::text[], %(causes)s::text[]))

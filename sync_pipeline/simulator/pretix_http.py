@@ -18,7 +18,7 @@ from sync_pipeline.simulator.entities import Doc, Entity, Seen, Version
 from sync_pipeline.simulator.gate import Call, Gate
 from sync_pipeline.simulator.malformed import MARK, break_record, encode, splice
 from sync_pipeline.simulator.pretix_records import ORGANIZER
-from sync_pipeline.simulator.pretix_world import PretixWorld
+from sync_pipeline.simulator.pretix_world import PretixWorld, position_key
 
 PREFIX = "/pretix/api/v1"
 _PAGE = 50
@@ -208,8 +208,8 @@ class PretixApi:
     def _positions(self, call: Call) -> Response:
         canceled = _flag(call, "include_canceled_positions")
         rows = [
-            (f"{entity.id}/{position['positionid']}", position)
-            for entity, version in self._seen(call)
+            (position_key(version.doc or {}, position), position)
+            for _, version in self._seen(call)
             for position in (version.doc or {})["positions"]
             if canceled or not position["canceled"]
         ]
@@ -222,7 +222,7 @@ class PretixApi:
     def _render(self, seen: Seen, *, canceled: bool, exclude: frozenset[str]) -> bytes:
         entity, version = seen
         variant = f"{canceled}/{','.join(sorted(exclude))}"
-        broken = entity.id in self._world.orders_with_broken_positions
+        broken = self._world.has_broken_position(version.doc or {"positions": ()})
         raw = version.raw.get(variant)
         if raw is not None and entity.malformed is None and not broken:
             return raw
@@ -232,7 +232,7 @@ class PretixApi:
         if entity.malformed:
             return break_record(entity.malformed, doc)
         if broken and "positions" in doc:
-            shown = [self._render_position((f"{entity.id}/{row['positionid']}", row)) for row in doc["positions"]]
+            shown = [self._render_position((position_key(doc, row), row)) for row in doc["positions"]]
             return splice({**doc, "positions": MARK}, b"[" + b",".join(shown) + b"]")
         raw = version.raw[variant] = encode(doc)
         return raw

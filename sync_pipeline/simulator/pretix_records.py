@@ -113,6 +113,14 @@ def token(rng: random.Random, length: int) -> str:
     return "".join(rng.choices("abcdefghijkmnpqrstuvwxyz23456789", k=length))
 
 
+def name_parts(who: Person) -> Doc:
+    """By the event's name scheme; here one person in two gave a name in two parts."""
+    given, _, family = who.name.partition(" ")
+    if family and len(who.name) % 2:
+        return {"_scheme": "given_family", "given_name": given, "family_name": family}
+    return {"_scheme": "full", "full_name": who.name}
+
+
 def position_doc(
     *,
     pk: int,
@@ -133,8 +141,8 @@ def position_doc(
         "variation": variation,
         "price": item["default_price"],
         "attendee_name": holder.name if holder else None,
-        "attendee_name_parts": {"_scheme": "full", "full_name": holder.name} if holder else {},
-        "attendee_email": holder.email if holder and rng.random() < 0.6 else None,
+        "attendee_name_parts": name_parts(holder) if holder else {},
+        "attendee_email": holder.email if holder and rng.random() < 0.6 else ("" if pk % 3 == 0 else None),
         "company": None,
         "voucher": None,
         "tax_rate": "0.00",
@@ -184,7 +192,7 @@ def order_doc(*, code: str, slug: str, buyer: Person, created: str, expires: str
         "is_business": False,
         "company": "",
         "name": buyer.name,
-        "name_parts": {"_scheme": "full", "full_name": buyer.name},
+        "name_parts": name_parts(buyer),
         "street": "Long Lane 1",
         "zipcode": "12345",
         "city": "Harbourton",

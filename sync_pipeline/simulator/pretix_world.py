@@ -18,6 +18,7 @@ from sync_pipeline.simulator.pretix_records import (
     ITEMS,
     event_doc,
     item_doc,
+    name_parts,
     order_code,
     order_doc,
     payment_doc,
@@ -25,6 +26,7 @@ from sync_pipeline.simulator.pretix_records import (
     refund_doc,
     stamp,
 )
+from sync_pipeline.simulator.pretix_split import can_be_split, split
 
 VENDOR = "pretix"
 _ACTIONS = {
@@ -38,6 +40,7 @@ _ACTIONS = {
     "refund": 6,
     "partial_refund": 4,
     "cancel_position": 4,
+    "split": 4,
 }
 # Asked for by name only: it removes a record, which no change filter can ever show.
 _ON_REQUEST = {"delete_testmode": 1}
@@ -69,7 +72,6 @@ class PretixWorld:
         self.items_modified = dict.fromkeys(self.items, start)
         self.offsets = {slug: offset for slug, _, _, offset in EVENTS}
         self.malformed_positions: dict[str, str] = {}
-        self.orders_with_broken_positions: frozenset[str] = frozenset()
         self._people = 0
         self._positions = 23_000
         self._fill(start)
@@ -153,9 +155,12 @@ class PretixWorld:
         return code
 
     def break_positions(self, kinds: dict[str, str]) -> None:
-        """Show these positions broken, in their orders too: `{event}/{code}/{positionid}` to a kind of malformation."""
+        """Show these positions broken, in their orders too: `{event}/{id}` to a kind of malformation."""
         self.malformed_positions = kinds
-        self.orders_with_broken_positions = frozenset(key.rpartition("/")[0] for key in kinds)
+
+    def has_broken_position(self, order: Doc) -> bool:
+        broken = self.malformed_positions
+        return bool(broken) and any(position_key(order, position) in broken for position in order["positions"])
 
     # -- what can happen -------------------------------------------------------------------------------------------
 
@@ -184,6 +189,8 @@ class PretixWorld:
             if action == "delete_testmode":
                 self.orders.put(key, None, now, visible_at)
                 done.append(self._journal.note(VENDOR, "orders", key, action, now, visible_at))
+            elif action == "split":
+                done.append(self.split(key, now, visible_at))
             else:
                 edit = self._editor(action, now)
                 done.append(self.apply(key, edit, action, now, visible_at))
@@ -200,6 +207,20 @@ class PretixWorld:
         doc["last_modified"] = stamp(now, self.offsets[doc["event"]])
         self.orders.put(key, doc, now, visible_at)
         return self._journal.note(VENDOR, "orders", key, action, now, visible_at)
+
+    def split(self, key: str, now: datetime, visible_at: float) -> Change:
+        """Move an order's last ticket to a new order, in one transaction. The new one is stamped first."""
+        doc = self.orders.entities[key].latest.doc
+        assert doc is not None
+        slug, offset = doc["event"], self.offsets[doc["event"]]
+        code = self._new_code(slug, repeat=False)
+        left, made = split(doc, code=code, when=stamp(now, offset), rng=self._rng)
+        later = max(now, self._clock.now())
+        made["last_modified"], left["last_modified"] = stamp(now, offset), stamp(later, offset)
+        self.orders.put(f"{slug}/{code}", made, now, visible_at)
+        self.orders.put(key, left, later, visible_at)
+        self._journal.note(VENDOR, "orders", f"{slug}/{code}", "split_off", now, visible_at)
+        return self._journal.note(VENDOR, "orders", key, "split", later, visible_at)
 
     def _edit(self, action: str, doc: Doc, now: datetime) -> None:
         when = stamp(now, self.offsets[doc["event"]])
@@ -232,7 +253,7 @@ class PretixWorld:
             who = person(self._rng, self._people, self._options.canary)
             position = self._rng.choice(live)
             position.update(attendee_name=who.name, attendee_email=who.email)
-            position["attendee_name_parts"] = {"_scheme": "full", "full_name": who.name}
+            position["attendee_name_parts"] = name_parts(who)
         elif action == "edit_contact":
             self._people += 1
             who = person(self._rng, self._people, self._options.canary)
@@ -253,8 +274,15 @@ class PretixWorld:
         return self._clock.at(seconds).astimezone(UTC), seconds + delay
 
 
+def position_key(order: Doc, position: Doc) -> str:
+    """A position's id stays its own when the order is split; its number within the order is used again."""
+    return f"{order['event']}/{position['id']}"
+
+
 def _possible(action: str, doc: Doc) -> bool:
     status = doc["status"]
+    if action == "split":
+        return can_be_split(doc)
     live = [position for position in doc["positions"] if not position["canceled"]]
     if action == "delete_testmode":
         return bool(doc["testmode"])

@@ -10,7 +10,7 @@ from typing import Any
 from sync_pipeline.simulator.clock import micro_z
 from sync_pipeline.simulator.entities import Doc, Entity, Feed
 from sync_pipeline.simulator.eventbrite_world import EventbriteWorld
-from sync_pipeline.simulator.pretix_world import PretixWorld
+from sync_pipeline.simulator.pretix_world import PretixWorld, position_key
 
 PENDING, COMPLETED, REFUNDED, FAILED = "PENDING", "COMPLETED", "REFUNDED", "FAILED"
 
@@ -119,7 +119,7 @@ def pretix_positions(world: PretixWorld, now: float) -> Iterator[dict[str, Any]]
     for entity in world.orders.entities.values():
         doc = _last_doc(entity)
         for position in doc["positions"]:
-            key = f"{entity.id}/{position['positionid']}"
+            key = position_key(doc, position)
             yield {
                 **_row(
                     entity,
@@ -127,7 +127,7 @@ def pretix_positions(world: PretixWorld, now: float) -> Iterator[dict[str, Any]]
                     modified=entity.latest.changed,
                     payment_status=pretix_position_status(doc, position),
                     vendor_status=doc["status"],
-                    email=position["attendee_email"] or doc["email"],
+                    email=(position["attendee_email"] or "").strip() or doc["email"],
                     event_id=doc["event"],
                     order_id=entity.id,
                     tickets=[_sku(position)],
@@ -143,7 +143,7 @@ def pretix_positions(world: PretixWorld, now: float) -> Iterator[dict[str, Any]]
 
 def _tainted(world: PretixWorld, entity: Entity) -> bool:
     """An order and its positions are delivered as one record: what is wrong with one may cost any of the others."""
-    return entity.malformed is not None or entity.id in world.orders_with_broken_positions
+    return entity.malformed is not None or world.has_broken_position(_last_doc(entity))
 
 
 def pending(feeds: list[Feed], now: float) -> int:

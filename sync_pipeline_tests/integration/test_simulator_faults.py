@@ -179,7 +179,7 @@ PLACES = {
 def _key(feed: str, record: dict[str, Any]) -> str:
     if feed == "pretix/orders":
         return f"{record['event']}/{record['code']}"
-    return f"sampleconf/{record['order']}/{record['positionid']}" if feed == "pretix/positions" else record["id"]
+    return f"sampleconf/{record['id']}" if feed == "pretix/positions" else record["id"]
 
 
 @pytest.mark.parametrize(("feed", "kind"), [(feed, kind) for feed in FEEDS for kind in kinds_for(feed)])
@@ -238,7 +238,7 @@ def test_a_broken_position_is_broken_in_its_order_too(world: Setting) -> None:
     name = f"{order['event']}/{order['code']}"
     raw = json.dumps(order["positions"][0], separators=(",", ":"), ensure_ascii=False).encode()
     head, tail = before.split(raw)
-    position = f"{name}/{order['positions'][0]['positionid']}"
+    position = f"{order['event']}/{order['positions'][0]['id']}"
     world.faults(malformed={"records": {"pretix/positions": {position: "truncated_unicode"}}})
     after = world.pretix.get(PRETIX_ORDERS).content
     assert after.startswith(head)

@@ -236,3 +236,41 @@ def test_every_action_moves_last_modified() -> None:
             done = world.post("/mutate", {"vendor": "pretix", "changes": 2, "actions": [action]})["changes"]
             assert [change["action"] for change in done] == [action] * 2
             assert set(walk(world, modified_since=since)) == {change["id"] for change in done}
+
+
+def test_a_split_moves_positions_to_a_new_order_in_one_transaction() -> None:
+    with setting(max_commit_lag_s=0, pretix_orders=300) as world:
+        asked = {"include_canceled_positions": "true"}
+
+        def held() -> dict[int, tuple[str, int, str]]:
+            pages = world.walk_pretix(ORDERS, **asked)
+            return {
+                p["id"]: (key(order), p["positionid"], p["order"])
+                for page in pages
+                for order in page.json()["results"]
+                for p in order["positions"]
+            }
+
+        before, count = held(), len(walk(world))
+        since = world.control.get("/health").json()["now"]
+        done = world.post("/mutate", {"vendor": "pretix", "changes": 5, "actions": ["split"]})["changes"]
+        after = held()
+        assert after.keys() == before.keys()
+        assert len(walk(world)) == count + 5
+        moved = {name for name in after if after[name] != before[name]}
+        assert {before[name][0] for name in moved} == {change["id"] for change in done}
+        assert [after[name][1] for name in moved] == [before[name][1] for name in moved], "numbers move with them"
+        assert all(after[name][0].endswith(f"/{after[name][2]}") for name in moved)
+        changed = set(walk(world, modified_since=since))
+        assert changed == {after[name][0] for name in moved} | {before[name][0] for name in moved}
+        rows = world.rows("pretix/positions")
+        assert {row["id"]: row["order_id"] for row in rows.values()} == {
+            f"{order.partition('/')[0]}/{name}": order for name, (order, _, _) in after.items()
+        }
+        orders = {key(o): o for page in world.walk_pretix(ORDERS, **asked) for o in page.json()["results"]}
+        for name in changed:
+            prices = [float(p["price"]) for p in orders[name]["positions"] if not p["canceled"]]
+            assert float(orders[name]["total"]) == pytest.approx(sum(prices))
+            if orders[name]["status"] == "p":
+                paid = sum(float(payment["amount"]) for payment in orders[name]["payments"])
+                assert paid - sum(float(refund["amount"]) for refund in orders[name]["refunds"]) >= sum(prices) - 0.001

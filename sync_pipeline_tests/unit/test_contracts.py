@@ -52,7 +52,7 @@ PRETIX: dict[str, Any] = {
     "phone": None, "locale": "en", "datetime": "2026-09-22T07:23:23Z", "total": "23.00",
     "invoice_address": {"name": f"{CANARY} Şahin"}, "payments": [{"state": "confirmed", "amount": "23.00"}], "refunds": [],
     "last_modified": "2026-09-23T00:30:36.708891Z",
-    "positions": [{"positionid": 1, "item": 1001, "variation": None, "price": "23.00", "attendee_name": CANARY,
+    "positions": [{"id": 23442, "positionid": 1, "item": 1001, "variation": None, "price": "23.00", "attendee_name": CANARY,
                    "attendee_email": None, "addon_to": None, "canceled": False, "checkins": []}],
 }  # fmt: skip
 
@@ -173,15 +173,153 @@ def test_pretix_statuses() -> None:
         pretix_status(order("x"))
 
 
-def test_positions_are_keyed_by_event_code_and_place() -> None:
+def test_positions_are_keyed_by_their_own_id() -> None:
     made = contract("pretix:PositionContract")
     outcome = check(made, RawRecord(position()))
     assert isinstance(outcome, Canonical)
-    assert outcome.vendor_id == "sampleconf/LZRQG/1"
+    assert outcome.vendor_id == "sampleconf/23442"
+    assert json.loads(named(made, outcome)["metadata"])["positionid"] == 1
+    elsewhere = check(made, RawRecord({**position(), "_order": {**position()["_order"], "code": "K7UAD"}}))
+    assert isinstance(elsewhere, Canonical)
+    assert (elsewhere.vendor_id, named(made, elsewhere)["order_id"]) == ("sampleconf/23442", "sampleconf/K7UAD")
+    place_used_again = check(made, RawRecord(position(id=23443)))
+    assert isinstance(place_used_again, Canonical)
+    assert place_used_again.vendor_id == "sampleconf/23443"
+    for wrong in (None, "", 1.5, {"value": 1}):
+        refused = check(made, RawRecord(position(id=wrong)))
+        assert isinstance(refused, Rejection)
+        assert [problem.path for problem in refused.problems] == ["id"]
     row = named(made, outcome)
     assert (row["tier"], row["email"]) == ("GENERAL", "zyxcanary@post.example.org")
     assert named(made, check(made, RawRecord(position(item=999, addon_to=3))))["tier"] == "ADD_ON"
     assert named(made, check(made, RawRecord(position(item=999))))["tier"] == "UNKNOWN_TIER"
+
+
+@pytest.mark.parametrize("own", [None, "", "  "])
+def test_a_holder_without_an_address_has_the_buyers(own: str | None) -> None:
+    made = contract("pretix:PositionContract")
+    row = named(made, check(made, RawRecord(position(attendee_email=own))))
+    assert row["email"] == "zyxcanary@post.example.org"
+    wrong = position(attendee_email=own)
+    wrong["_order"]["email"] = "nobody@@example"
+    refused = check(made, RawRecord(wrong))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("INVALID_EMAIL", "_order.email")]
+
+
+def test_a_holders_own_wrong_address_is_named_as_theirs() -> None:
+    refused = check(contract("pretix:PositionContract"), RawRecord(position(attendee_email="nobody@@example")))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("INVALID_EMAIL", "attendee_email")]
+
+
+def test_the_clean_way_uses_the_buyers_address_too() -> None:
+    """A whole page at once, one clean and one not: both ways must come to the same."""
+    made = contract("pretix:PositionContract")
+    outcomes = made.check(
+        [RawRecord(position(attendee_email="")), RawRecord(position(id=2, attendee_name=" Ada\u0301 "))]
+    )
+    assert [named(made, outcome)["email"] for outcome in outcomes] == ["zyxcanary@post.example.org"] * 2
+
+
+NAMES = [
+    ({"_scheme": "given_family", "given_name": "Ada", "family_name": "Lovelace"}, "Ada", "Lovelace"),
+    ({"_scheme": "family_nospace_given", "given_name": "文", "family_name": "孫"}, "文", "孫"),
+    ({"_scheme": "title_given_middle_family", "title": "Dr", "given_name": "Ada", "middle_name": "K", "family_name": "L"},
+     "Ada", "L"),
+    ({"_scheme": "given_family", "given_name": " Ada ", "family_name": ""}, "Ada", "NOT_PROVIDED"),
+    ({"_scheme": "given_family", "given_name": "", "family_name": None}, "NOT_PROVIDED", CANARY),
+    ({"_scheme": "full", "full_name": "Ada Lovelace"}, "NOT_PROVIDED", CANARY),
+    ({"_scheme": "calling_full", "calling_name": "Ada", "full_name": "Ada Lovelace"}, "NOT_PROVIDED", CANARY),
+    ({"_legacy": "Ada Lovelace"}, "NOT_PROVIDED", CANARY),
+    ({}, "NOT_PROVIDED", CANARY),
+    (None, "NOT_PROVIDED", CANARY),
+    ("Ada", "NOT_PROVIDED", CANARY),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("parts", "first", "last"), NAMES)
+def test_names_in_parts_where_the_event_asks_for_them(parts: Any, first: str, last: str) -> None:
+    made = contract("pretix:PositionContract")
+    row = named(made, check(made, RawRecord(position(attendee_name_parts=parts))))
+    assert (row["first_name"], row["last_name"]) == (first, last)
+    made = contract("pretix:OrderContract")
+    invoice = {"name": CANARY, "name_parts": parts}
+    row = named(made, check(made, RawRecord({**PRETIX, "invoice_address": invoice})))
+    assert (row["first_name"], row["last_name"]) == (first, last)
+
+
+def test_a_part_of_a_name_is_judged_like_a_name() -> None:
+    parts = {"_scheme": "given_family", "given_name": "A\x07da", "family_name": "L"}
+    refused = check(contract("pretix:PositionContract"), RawRecord(position(attendee_name_parts=parts)))
+    assert isinstance(refused, Rejection)
+    assert [problem.path for problem in refused.problems] == ["attendee_name_parts.given_name"]
+
+
+def test_codes_that_open_doors_are_not_kept() -> None:
+    made = contract("pretix:PositionContract")
+    outcome = check(made, RawRecord(position(secret="door-code", pdf_data={"secret": "door-code"}, seat=None)))
+    assert isinstance(outcome, Canonical)
+    assert b"door-code" not in outcome.row
+    made_of_order = contract("pretix:OrderContract")
+    link = "https://tickets.example.org/order/LZRQG/page-code/"
+    payment = {"state": "created", "amount": "3.00", "payment_url": link}
+    card = {"state": "done", "amount": "3.00", "details": {"gift_card": {"id": 5, "secret": "page-code"}, "more": 1}}
+    order = {**PRETIX, "secret": "page-code", "url": link, "payments": [payment, card], "refunds": [card]}
+    row = named(made_of_order, check(made_of_order, RawRecord(order)))
+    assert "page-code" not in str(row)
+    kept = json.loads(row["metadata"])
+    assert kept["payments"][0] == {**payment, "payment_url": None}
+    assert kept["refunds"][0]["details"] == {"gift_card": {"id": 5}, "more": 1}
+    assert made.drift() == made_of_order.drift() == frozenset()
+
+
+@pytest.mark.parametrize("amount", ["-5.00", "-0.01", "-12", -3, "-9999999999.99"])
+def test_negative_prices_are_prices(amount: Any) -> None:
+    made = contract("pretix:PositionContract")
+    assert named(made, check(made, RawRecord(position(price=amount))))["amount"] == str(amount)
+    made = contract("pretix:OrderContract")
+    assert named(made, check(made, RawRecord({**PRETIX, "total": amount})))["amount"] == str(amount)
+
+
+@pytest.mark.parametrize("amount", ["-1e11", "-0.00001", "--5", "-", "-Infinity"])
+def test_absurd_negative_prices_are_refused(amount: str) -> None:
+    refused = check(contract("pretix:PositionContract"), RawRecord(position(price=amount)))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("INVALID_MONEY", "price")]
+
+
+def test_nothing_has_one_form() -> None:
+    assert str(fields.amount("-0.00")) == "0.00"
+
+
+def test_free_text_is_no_reason_to_refuse_an_order() -> None:
+    made = contract("pretix:OrderContract")
+    for comment in (
+        "see C:\\u0041\\u00dir and \\u00e9",
+        "two\x0blines",
+        "\x85\x1b\x7f\t",
+        "\\",
+        "\\u0000",
+        "\\\\u0000",
+    ):
+        row = named(made, check(made, RawRecord({**PRETIX, "comment": comment})))
+        assert json.loads(row["metadata"])["comment"] == comment
+
+
+def test_what_jsonb_cannot_hold_is_refused_by_the_name_of_its_field() -> None:
+    made = contract("pretix:OrderContract")
+    for wrong, code, path in (
+        ({"comment": "a\x00b"}, "CONTROL_CHARACTER", "comment"),
+        ({"comment": "\\\x00"}, "CONTROL_CHARACTER", "comment"),
+        ({"comment": "\\\\u0000", "api_meta": {"deep": ["\x00"]}}, "CONTROL_CHARACTER", "api_meta"),
+        ({"api_meta": {"key\x00": 1}}, "CONTROL_CHARACTER", "api_meta"),
+        ({"odd\x00": 1}, "CONTROL_CHARACTER", "metadata"),
+        ({"comment": "small", "api_meta": "x" * 1_000_001}, "TOO_LARGE", "api_meta"),
+    ):
+        refused = check(made, RawRecord({**PRETIX, **wrong}))
+        assert isinstance(refused, Rejection)
+        assert [(problem.code, problem.path) for problem in refused.problems] == [(code, path)]
 
 
 def test_held_for_its_parent_when_asked() -> None:
