@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_any
 
 from sync_pipeline.gateway.audit import Audit, Entry
-from sync_pipeline.gateway.breaker import Outcome
+from sync_pipeline.gateway.breaker import Outcome, credential_scope
 from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.feedback import retry_after
 from sync_pipeline.gateway.http import Http
@@ -61,6 +61,7 @@ class Gateway:
         rng: random.Random,
     ) -> None:
         self._connection = connection
+        self._settings = "\n".join([connection.base_url, *(connection.scope_of(feed) for feed in connection.feeds)])
         self._secrets = secrets
         self._clock = clock
         self._rng = rng
@@ -123,7 +124,7 @@ class Gateway:
         return self._rng.uniform(0, ceiling)
 
     async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
-        await self._breakers.admit(request.endpoint)
+        await self._breakers.admit(request.endpoint, self._credential(self._secret()))
         waited = await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
         secret = self._secret()
         extra = await self._validators.headers(request) if request.conditional else None
@@ -142,7 +143,7 @@ class Gateway:
         self._record(
             request, reply, error, at, number, waited, latency, feed=feed, correlation_id=correlation_id, lane=lane
         )
-        await self._learn(request, reply, error)
+        await self._learn(request, reply, error, self._credential(secret))
         if error is not None:
             raise error
         assert reply is not None
@@ -154,6 +155,9 @@ class Gateway:
         spec = self._connection.auth
         return None if spec.kind == "none" or not spec.secret_env else self._secrets.get(spec.secret_env)
 
+    def _credential(self, secret: Secret | None) -> str:
+        return credential_scope(None if secret is None else secret.reveal(), self._settings)
+
     def _judge(self, request: Request, reply: Reply) -> SyncError | None:
         error = self._connection.api.classify(request, reply)
         if isinstance(error, TransientError):
@@ -161,7 +165,7 @@ class Gateway:
             error.throttled = error.throttled or reply.status == 429
         return error if isinstance(error, SyncError) else None
 
-    async def _learn(self, request: Request, reply: Reply | None, error: SyncError | None) -> None:
+    async def _learn(self, request: Request, reply: Reply | None, error: SyncError | None, credential: str) -> None:
         if reply is not None:
             for feedback in self._connection.api.feedback(reply):
                 await self._quota.told(feedback, reply.received_at)
@@ -172,7 +176,7 @@ class Gateway:
             self._quota.accepted()
         if not (isinstance(error, TransientError) and error.throttled):
             # A refusal by the quota says that the vendor is well.
-            await self._breakers.report(request.endpoint, _outcome(error), type(error).__name__)
+            await self._breakers.report(request.endpoint, credential, _outcome(error), type(error).__name__)
 
     def _record(
         self,

@@ -73,7 +73,6 @@ def test_wrong_settings_are_one_sentence(workplace: Workplace) -> None:
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
         assert "hunter2" not in done.stderr
-        workplace.rows("delete from sync.breaker returning 1")
 
 
 def test_a_cursor_reset_lists_again_and_changes_nothing(workplace: Workplace) -> None:
