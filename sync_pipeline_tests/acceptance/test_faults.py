@@ -54,7 +54,7 @@ def test_two_workers_share_one_feed(workplace: Workplace) -> None:
     assert [worker.wait(120) for worker in workers] == [0, 0]
     workplace.verified()
     [(pages, distinct)] = workplace.rows(
-        "select count(*), count(distinct coalesce(cursor ->> 'position', '1')) from sync.page where feed = 'orders'"
+        "select count(*), count(distinct coalesce(cursor ->> 'last_key', '')) from sync.page where feed = 'orders'"
     )
     assert pages == distinct
 
