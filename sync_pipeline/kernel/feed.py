@@ -241,6 +241,18 @@ class Surveyor(Protocol):
         """
 
 
+@runtime_checkable
+class Unstamped(Feed, Protocol):
+    """A feed whose vendor changes some records without a new modification stamp. Its lists are sorted by that stamp."""
+
+    @property
+    def unsettled(self) -> str:
+        """SQL/JSON path that finds something in the metadata of a stored record which may still change so."""
+
+    def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
+        """How to list this one record, and the cursor to read the answer by; None when the feed does not cover it."""
+
+
 class VendorApi(Protocol):
     """What is true of all of a vendor's endpoints."""
 

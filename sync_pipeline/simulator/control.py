@@ -90,7 +90,9 @@ class Control:
                 done = [self._sim.delete(body["vendor"], str(body["id"]))]
             elif "id" in body:
                 values = body.get("set", {})
-                done = [self._sim.mutate_one(body["vendor"], str(body["id"]), values, body.get("feed"))]
+                stamped = bool(body.get("stamped", True))
+                key, feed = str(body["id"]), body.get("feed")
+                done = [self._sim.mutate_one(body["vendor"], key, values, feed, stamped=stamped)]
             else:
                 changes = min(int(body.get("changes", 1)), _CHANGES_AT_ONCE)
                 done = self._sim.mutate(body.get("vendor"), changes, body.get("actions"))

@@ -41,7 +41,7 @@ _ACTIONS = {
 }
 # Asked for by name only: what no change filter can ever show, and what leads up to it.
 _ON_REQUEST = {"delete_testmode": 1, "cancel_refund_open": 1, "refund_done": 1}
-_UNSTAMPED = frozenset({"refund_done"})
+_UNSTAMPED = frozenset({"refund_done", "set_unstamped"})
 """pretix's `OrderRefund.done()` does not touch the order, so its `last_modified` stays."""
 _STATES = {
     "pay": 780,

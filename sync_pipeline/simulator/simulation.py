@@ -110,13 +110,18 @@ class Simulation:
             raise MutationError(str(problem)) from None
         return done
 
-    def mutate_one(self, vendor: str, key: str, values: dict[str, Any], feed: str | None = None) -> Change:
-        """Set fields (dotted paths reach into objects) of one record; an empty set only moves its `changed`."""
+    def mutate_one(
+        self, vendor: str, key: str, values: dict[str, Any], feed: str | None = None, *, stamped: bool = True
+    ) -> Change:
+        """Set fields (dotted paths reach into objects) of one record; an empty set only moves its `changed`.
+
+        Not `stamped`: of a pretix order, and its `last_modified` stays.
+        """
         edit = _setter(values)
         if vendor == "pretix":
             if key not in self.pretix.orders.entities:
                 raise MutationError("no such pretix order; its id is event/code")
-            return self.pretix.apply(key, edit, "set", *self.pretix.moment())
+            return self.pretix.apply(key, edit, "set" if stamped else "set_unstamped", *self.pretix.moment())
         if vendor != "eventbrite":
             raise MutationError("unknown vendor")
         feed = feed or ("orders" if key in self.eventbrite.orders.entities else "attendees")

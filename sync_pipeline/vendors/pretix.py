@@ -156,6 +156,27 @@ class PretixOrders:
             return Surveyed("")
         return access.survey(self.organizer, self.overlap, known, settled, now, answers)
 
+    @property
+    def unsettled(self) -> str:
+        """Orders with a refund under way: pretix's `OrderRefund.done()` leaves the order's `last_modified` as it is."""
+        return '$.refunds[*].state ? (@ == "created" || @ == "transit" || @ == "external")'
+
+    def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
+        """The list of one order, by its code, below its event."""
+        event, _, code = vendor_id.partition("/")
+        if self.events and event not in self.events:
+            return None
+        params = (
+            ("page", "1"),
+            ("page_size", "1"),
+            ("code", code),
+            ("include_canceled_positions", "true"),
+            ("include_canceled_fees", "true"),
+        )
+        path = f"/organizers/{self.organizer}/events/{event}/orders/"
+        request = Request(access.EVENT_ORDERS, path, params, probe=True)
+        return Cursor(part=self.events.index(event) if self.events else 0), request
+
     @staticmethod
     def _with_event(order: RawRecord, event: str) -> RawRecord:
         """Older servers leave the event out of lists that are below one event."""
