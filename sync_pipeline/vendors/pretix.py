@@ -61,9 +61,10 @@ class PretixApi:
             return None
         return by_status("pretix", replace(request, endpoint=self._named(request)), reply)
 
-    def _named(self, request: Request) -> str:
-        """The endpoint with the organizer in it. An event is only named when it stands in the settings."""
-        return request.endpoint.replace("{organizer}", self.organizer or "{organizer}")
+    @staticmethod
+    def _named(request: Request) -> str:
+        """What was asked, by the slugs of organizer and event: a path below an organizer holds nothing else."""
+        return request.path if request.path.startswith("/organizers/") else request.endpoint
 
     def _forbidden(self, request: Request) -> str:
         events = f"events {', '.join(self.events)}" if self.events else "all its events"
