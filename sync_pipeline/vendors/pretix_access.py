@@ -6,6 +6,7 @@ filtered by permission, the event's is refused by it). The same 403 stands for a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ ANY_ORDER, ANY_EVENT, ONE_OF = "prove:order", "prove:event", "prove:one-of:"
 """Tokens of a cursor whose window was empty: what is asked next to prove that it may be."""
 
 ASKED_AT_ONCE = 25
-"""Events whose permission one survey asks for. Of more, the next surveys ask the next ones."""
+"""Events whose permission one survey asks for. Of more, each survey asks others."""
 
 
 def proving(cursor: Cursor) -> bool:
@@ -96,12 +97,13 @@ def survey(
 
 
 def _turn(visible: Sequence[str], before: frozenset[str] | None, now: datetime) -> list[str]:
-    """The events to ask for now: all the first time; afterwards at most 25, others each minute. Readable ones come first."""
-    if before is None or len(visible) <= ASKED_AT_ONCE:
-        chosen = list(visible)
-    else:
-        start = int(now.timestamp() // 60) * ASKED_AT_ONCE % len(visible)
-        chosen = [*visible[start:], *visible[:start]][:ASKED_AT_ONCE]
+    """The events to ask for now: all the first time; afterwards at most 25, drawn anew each minute (by a hash, so that the
+    rhythm of sessions favours none). Readable ones come first."""
+    chosen = list(visible)
+    if before is not None and len(visible) > ASKED_AT_ONCE:
+        minute = int(now.timestamp() // 60)
+        chosen.sort(key=lambda slug: hashlib.sha256(f"{minute} {slug}".encode()).digest())
+        del chosen[ASKED_AT_ONCE:]
     return sorted(chosen, key=lambda slug: slug not in (before or ()))
 
 
