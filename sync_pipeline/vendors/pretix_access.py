@@ -23,6 +23,9 @@ EVENT_ORDERS = "/organizers/{organizer}/events/{event}/orders/"
 ANY_ORDER, ANY_EVENT, ONE_OF = "prove:order", "prove:event", "prove:one-of:"
 """Tokens of a cursor whose window was empty: what is asked next to prove that it may be."""
 
+REFUSED = "!"
+"""Before an event whose orders the token may not view. No slug begins so."""
+
 ASKED_AT_ONCE = 25
 """Events whose permission one survey asks for. Of more, each survey asks others."""
 
@@ -86,24 +89,28 @@ def survey(
         return _events(organizer, more)
     if not visible:
         raise _sees_nothing(organizer)
-    before = None if known is None else frozenset(filter(None, known.split(",")))
-    asked = _turn(sorted(set(visible)), before, now)
+    names = None if known is None else frozenset(filter(None, known.split(",")))
+    before = None if names is None else frozenset(name for name in names if not name.startswith(REFUSED))
+    met = None if names is None else frozenset(name.removeprefix(REFUSED) for name in names)
+    asked = _turn(sorted(set(visible)), met, before, now)
     left = [slug for slug in asked if slug not in oldest and slug not in refused]
     if left:
         # The last one of all is no probe: when nothing may be read, the vendor's refusal is raised and opens the breaker.
         return _oldest_order(organizer, left[0], probe=bool(oldest) or len(left) > 1 or len(asked) < len(set(visible)))
     readable = set(oldest) | ((before or frozenset()) & set(visible) - refused)
-    return Surveyed(",".join(sorted(readable)), _restart(before, oldest, settled, overlap))
+    seen = [slug if slug in readable else REFUSED + slug for slug in set(visible)]
+    return Surveyed(",".join(sorted(seen)), _restart(before, oldest, settled, overlap))
 
 
-def _turn(visible: Sequence[str], before: frozenset[str] | None, now: datetime) -> list[str]:
-    """The events to ask for now: all the first time; afterwards at most 25, drawn anew each minute (by a hash, so that the
-    rhythm of sessions favours none). Readable ones come first."""
-    chosen = list(visible)
-    if before is not None and len(visible) > ASKED_AT_ONCE:
-        minute = int(now.timestamp() // 60)
-        chosen.sort(key=lambda slug: hashlib.sha256(f"{minute} {slug}".encode()).digest())
-        del chosen[ASKED_AT_ONCE:]
+def _turn(
+    visible: Sequence[str], met: frozenset[str] | None, before: frozenset[str] | None, now: datetime
+) -> list[str]:
+    """The events to ask for now: all that were not met before, and of the others at most 25, drawn anew each minute (by a
+    hash, so that the rhythm of sessions favours none). Readable ones come first."""
+    minute = int(now.timestamp() // 60)
+    others = [slug for slug in visible if met is not None and slug in met]
+    others.sort(key=lambda slug: hashlib.sha256(f"{minute} {slug}".encode()).digest())
+    chosen = [slug for slug in visible if met is None or slug not in met] + others[:ASKED_AT_ONCE]
     return sorted(chosen, key=lambda slug: slug not in (before or ()))
 
 

@@ -78,7 +78,10 @@ def test_what_is_readable_is_found_in_time(sees: set[str], reads: set[str], befo
         known = team.survey(known, minute=minute).seen
         if minute:
             assert team.asked <= ASKED_AT_ONCE + 2
-    assert set(filter(None, known.split(","))) == readable if known is not None else False
+    assert known is not None
+    found = set(known.split(","))
+    assert {name.lstrip("!") for name in found} == sees
+    assert {name for name in found if not name.startswith("!")} == readable
 
 
 @given(
