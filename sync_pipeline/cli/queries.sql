@@ -51,6 +51,9 @@ select f.connection || '/' || f.feed as feed, f.watermark,
        case when f.deferred_until > clock_timestamp()
             then 'waiting for quota until ' || to_char(f.deferred_until at time zone 'UTC', 'HH24:MI:SS"Z"')
                  || ': ' || f.deferred_reason
+            when f.last_error is null and f.restarted_at > clock_timestamp() - interval '7 days'
+            then 'started from the beginning at ' || to_char(f.restarted_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
+                 || ': ' || f.restart_reason
             else f.last_error end as remark
 from sync.feed_state f
 left join (select connection, feed, count(*) as pages, count(*) filter (where status = 'landed') as waiting

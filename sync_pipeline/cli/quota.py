@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sync_pipeline.cli.operate import console, emit, find_setup, select, show_table
+from sync_pipeline.cli.operate import console, emit, find_setup, select
 from sync_pipeline.cli.places import working_database
+from sync_pipeline.cli.tables import show_table
 from sync_pipeline.gateway.breaker_store import by_hand
 from sync_pipeline.kernel.clock import SystemClock, in_words
 from sync_pipeline.kernel.errors import ConfigurationError
@@ -27,7 +28,7 @@ async def quota(*, hours: int, as_json: bool) -> None:
         return
     for title, rows in audit.tables.items():
         if rows or title == "Windows":
-            show_table(title, rows)
+            show_table(console, title, rows)
     if not audit.tree:
         console.print("No call has been made yet.")
 
@@ -71,7 +72,7 @@ async def breakers(*, as_json: bool) -> None:
     if as_json:
         emit({"breakers": rows})
     else:
-        show_table("Breakers not closed", rows)
+        show_table(console, "Breakers not closed", rows)
 
 
 async def move_breaker(connection: str, endpoint: str, *, seconds: float | None) -> None:

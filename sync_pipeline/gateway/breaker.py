@@ -5,6 +5,7 @@ Fed by error classes: transient failures open the endpoint's, refused credential
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,18 @@ class Timing:
 
 
 TIMING = Timing()
+
+
+def credential_scope(secret: str | None, settings: str) -> str:
+    """The breaker of one credential in one place. `settings`: where it is used, and for what; when either is corrected,
+    another breaker stands for it. Sixteen bits of a hash tell them apart and tell nothing of the secret."""
+    digest = hashlib.sha256(f"{settings}\n{secret or ''}".encode()).hexdigest()
+    return f"{CREDENTIAL} {digest[:4]}"
+
+
+def is_credential(scope: str) -> bool:
+    return scope == CREDENTIAL or scope.startswith(f"{CREDENTIAL} ")
+
 
 Outcome = Literal["good", "transient", "auth", "permanent"]
 

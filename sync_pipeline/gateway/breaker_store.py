@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from sync_pipeline.gateway.breaker import CREDENTIAL, TIMING, Breaker, Outcome, Timing, admit, decide
+from sync_pipeline.gateway.breaker import CREDENTIAL, TIMING, Breaker, Outcome, Timing, admit, decide, is_credential
 from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred
@@ -38,10 +38,11 @@ class Breakers:
         self._read_at = float("-inf")
         self._failures: dict[str, int] = {}
 
-    async def admit(self, endpoint: str) -> None:
-        """Return when a request may go. Raises Deferred for a wait above 30 s, AuthenticationError while the vendor is
-        known to refuse the credential."""
-        for scope in (CREDENTIAL, endpoint):
+    async def admit(self, endpoint: str, credential: str) -> None:
+        """Return when a request may go. `credential`: the breaker of the one in use (`breaker.credential_scope`).
+
+        Raises Deferred for a wait above 30 s, AuthenticationError while the vendor is known to refuse the credential."""
+        for scope in (CREDENTIAL, credential, endpoint):
             await self._admit(scope)
 
     async def _admit(self, scope: str) -> None:
@@ -55,10 +56,11 @@ class Breakers:
                     return
                 await self._clock.sleep(self._timing.poll_s)
                 continue
-            if scope == CREDENTIAL:
+            if is_credential(scope):
                 raise AuthenticationError(
-                    f"{self._connection}: the vendor has refused this connection's credential; put a valid one into its "
-                    f"variable, it is tried again in {max(0.0, breaker.retry_in_s):.0f} s"
+                    f"{self._connection}: the vendor has refused this connection's credential, or what it asks for; correct "
+                    "the token, the base_url or the account in its settings, which is tried at once; as it is, it is tried "
+                    f"again in {max(0.0, breaker.retry_in_s):.0f} s"
                 )
             wait = breaker.retry_in_s if breaker.state == "open" else self._timing.poll_s
             if wait > LONGEST_WAIT_S:
@@ -88,12 +90,13 @@ class Breakers:
             )
             return await found.fetchone() is not None
 
-    async def report(self, endpoint: str, outcome: Outcome, reason: str) -> None:
+    async def report(self, endpoint: str, credential: str, outcome: Outcome, reason: str) -> None:
         """Tell the breakers how a request ended. Costs nothing while all is well."""
-        scope = CREDENTIAL if outcome == "auth" else endpoint
+        scope = credential if outcome == "auth" else endpoint
         if outcome == "good":
             self._failures.pop(endpoint, None)
-            for name in (endpoint, CREDENTIAL):
+            # One credential that is taken ends the story of those that were refused before it.
+            for name in (endpoint, credential, *(name for name in self._known if is_credential(name))):
                 await self._act(name, outcome, reason)
             return
         if outcome == "transient":
@@ -122,6 +125,6 @@ async def by_hand(database: Database, connection: str, scope: str, *, seconds: f
     """An operator opens a breaker for that long, or closes it (None). Whether anything changed."""
     names = {"connection": connection, "scope": scope}
     if seconds is None:
-        return bool(await database.statement(SQL.breaker_close + " returning 1", names))
+        return bool(await database.statement(SQL.breaker_close_by_hand, names))
     opened = {**names, "failures": 0, "cool_down": seconds, "reason": "opened by an operator"}
-    return bool(await database.statement(SQL.breaker_force + " returning 1", opened))
+    return bool(await database.statement(SQL.breaker_force, opened))

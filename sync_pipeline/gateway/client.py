@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_any
 
 from sync_pipeline.gateway.audit import Audit, Entry
-from sync_pipeline.gateway.breaker import Outcome
+from sync_pipeline.gateway.breaker import Outcome, credential_scope
 from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.feedback import placed, retry_after
@@ -26,14 +26,14 @@ from sync_pipeline.gateway.feedback_vendors import heard
 from sync_pipeline.gateway.http import Http
 from sync_pipeline.gateway.latencies import Latencies
 from sync_pipeline.gateway.quota_store import Quota
-from sync_pipeline.gateway.token_source import TokenSource
+from sync_pipeline.gateway.token_source import StaticSource, TokenSource
 from sync_pipeline.gateway.validators import Validators
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred, SyncError, TransientError
 from sync_pipeline.kernel.feed import Connection, Lane, Reply, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.logger import get_logger
-from sync_pipeline.trust.secrets import SecretProvider
+from sync_pipeline.trust.secrets import Secret, SecretProvider
 
 ATTEMPTS = 6
 TOTAL_S = 180.0
@@ -64,6 +64,7 @@ class Gateway:
     ) -> None:
         self._connection = connection
         self._database = database
+        self._settings = "\n".join([connection.base_url, *(connection.scope_of(feed) for feed in connection.feeds)])
         self._secrets = secrets
         self._tokens: TokenSource | None = None
         self._clock = clock
@@ -102,7 +103,7 @@ class Gateway:
                 secrets=self._secrets,
                 clock=self._clock,
                 random=self._rng.random,
-                alert=lambda reason: self._breakers.report("", "auth", reason),
+                alert=lambda reason: self._breakers.report("", self._credential_of(None), "auth", reason),
                 send=self._exchange,
             )
         )
@@ -145,7 +146,7 @@ class Gateway:
         return self._latencies.pause(request.endpoint, state.attempt_number, self._rng.random)
 
     async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
-        await self._breakers.admit(request.endpoint)
+        await self._breakers.admit(request.endpoint, await self._credential())
         waited = await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
         secret, generation = await self._tokens.current() if self._tokens else (None, 0)
         extra = await self._validators.headers(request) if request.conditional else None
@@ -171,7 +172,7 @@ class Gateway:
         self._record(
             request, reply, error, at, number, waited, latency, feed=feed, correlation_id=correlation_id, lane=lane
         )
-        await self._learn(request, reply, error)
+        await self._learn(request, reply, error, self._credential_of(secret))
         if error is not None:
             raise error
         assert reply is not None
@@ -199,6 +200,16 @@ class Gateway:
             self._record(request, reply, error, at, 1, waited, latency, feed="", correlation_id="", lane="P0")
         return reply
 
+    async def _credential(self) -> str:
+        """Its breaker. A token that is exchanged is another every hour; the place it is used in tells it apart."""
+        fixed = isinstance(self._tokens, StaticSource)
+        secret = (await self._tokens.current())[0] if fixed and self._tokens else None
+        return self._credential_of(secret)
+
+    def _credential_of(self, secret: Secret | None) -> str:
+        known = secret is not None and isinstance(self._tokens, StaticSource)
+        return credential_scope(secret.reveal() if known and secret else None, self._settings)
+
     def _judge(self, request: Request, reply: Reply) -> SyncError | None:
         error = self._connection.api.classify(request, reply)
         if isinstance(error, TransientError):
@@ -206,7 +217,7 @@ class Gateway:
             error.throttled = error.throttled or reply.status == 429
         return error if isinstance(error, SyncError) else None
 
-    async def _learn(self, request: Request, reply: Reply | None, error: SyncError | None) -> None:
+    async def _learn(self, request: Request, reply: Reply | None, error: SyncError | None, credential: str) -> None:
         if reply is not None:
             await self._listen(reply)
         if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
@@ -216,7 +227,7 @@ class Gateway:
             self._quota.accepted()
         if not (isinstance(error, TransientError) and error.throttled):
             # A refusal by the quota says that the vendor is well.
-            await self._breakers.report(request.endpoint, _outcome(error), type(error).__name__)
+            await self._breakers.report(request.endpoint, credential, _outcome(error), type(error).__name__)
 
     async def _listen(self, reply: Reply) -> None:
         """What the answer says about the quota: in the words that the connection names, else in the vendor's own."""

@@ -64,6 +64,16 @@ update sync.breaker
 set state = 'closed', failures = 0, cool_down_s = 0, retry_at = null, probe_owner = null, probe_expires = null,
     reason = null, updated_at = clock_timestamp()
 where connection = %(connection)s and scope = %(scope)s and state <> 'closed'
+  -- An answer to a call that was on its way does not undo what an operator did.
+  and (reason is distinct from 'opened by an operator' or retry_at <= clock_timestamp())
+
+-- name: breaker_close_by_hand
+update sync.breaker
+set state = 'closed', failures = 0, cool_down_s = 0, retry_at = null, probe_owner = null, probe_expires = null,
+    reason = null, updated_at = clock_timestamp()
+where connection = %(connection)s and (scope = %(scope)s or (%(scope)s = 'credential' and scope like 'credential %%'))
+  and state <> 'closed'
+returning 1
 
 -- name: breaker_force
 insert into sync.breaker (connection, scope, state, failures, opened_at, retry_at, cool_down_s, reason)
@@ -73,6 +83,7 @@ on conflict (connection, scope) do update
 set state = 'open', failures = excluded.failures, opened_at = excluded.opened_at, retry_at = excluded.retry_at,
     cool_down_s = excluded.cool_down_s, reason = excluded.reason, probe_owner = null, probe_expires = null,
     updated_at = clock_timestamp()
+returning 1
 
 -- name: audit
 insert into sync.audit (at, correlation_id, connection, feed, endpoint, method, status, error_class, attempt, waited_ms,

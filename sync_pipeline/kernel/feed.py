@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from sync_pipeline.kernel.grants import Grant
 
@@ -74,6 +75,8 @@ class Request:
     idempotent: bool = True
     conditional: bool = False
     """Send If-None-Match / If-Modified-Since from the last answer to the same URL; a 304 then means `not_modified`."""
+    probe: bool = False
+    """Asks whether something may be read: the vendor's 403 is an answer, not a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,10 @@ class Feed(Protocol):
     def name(self) -> str: ...
 
     @property
+    def scope(self) -> str:
+        """What its lists cover, by settings: account, events, path. Under another scope a watermark says nothing."""
+
+    @property
     def yields(self) -> tuple[str, ...]:
         """Feeds whose records this feed's pages carry; the first is `name` itself."""
 
@@ -217,6 +224,44 @@ class Feed(Protocol):
 
     def read(self, cursor: Cursor, reply: Reply) -> PageRead:
         """Take a 200 answer apart. Raises TransientError when the body is not what this endpoint answers with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What a survey found. `seen`: what the token may read, kept with the cursor. `restart`: why what lies before the
+    watermark must be listed again; None when the watermark stands."""
+
+    seen: str
+    restart: str | None = None
+
+
+Answer = tuple[Request, Reply]
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """A feed whose lists depend on what its token may read at the moment: it asks, once a session, before it polls."""
+
+    def survey(
+        self, known: str | None, settled: datetime | None, now: datetime, answers: Sequence[Answer]
+    ) -> Request | Surveyed:
+        """The next question, or what the answers so far come to. Pure.
+
+        `known`: what the last survey saw (None: there was none). `settled`: what changed before it counts as listed
+        (None: nothing was). Raises AuthenticationError when the token may read nothing.
+        """
+
+
+@runtime_checkable
+class Unstamped(Feed, Protocol):
+    """A feed whose vendor changes some records without a new modification stamp. Its lists are sorted by that stamp."""
+
+    @property
+    def unsettled(self) -> str:
+        """SQL/JSON path that finds something in the metadata of a stored record which may still change so."""
+
+    def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
+        """How to list this one record, and the cursor to read the answer by; None when the feed does not cover it."""
 
 
 class VendorApi(Protocol):
@@ -258,3 +303,7 @@ class Connection:
 
     def feed_id(self, feed: str) -> FeedId:
         return FeedId(self.name, feed)
+
+    def scope_of(self, feed: str) -> str:
+        """Fingerprint of where and what a source feed lists: 16 hex digits."""
+        return hashlib.sha256(f"{self.base_url}\n{self.feeds[feed].scope}".encode()).hexdigest()[:16]

@@ -193,6 +193,31 @@ class Landing:
                 for i, feed, source, key, fetched_at, cursor in await found.fetchall()
             ]
 
+    async def scope(self, feed: FeedId) -> str | None:
+        """What the feed's lists covered when its cursor was last moved; None when that was never written."""
+        async with self._db.transaction() as conn:
+            found = await conn.execute(SQL.feed_scope, {"connection": feed.connection, "feed": feed.feed})
+            row = await found.fetchone()
+            return None if row is None else row[0]
+
+    async def enter_scope(
+        self, lease: Lease, scope: str, *, restart: str | None, followers: Sequence[str] = ()
+    ) -> None:
+        """Keep the scope with the cursor. `restart`: why the cursor goes back to the beginning; None leaves it.
+
+        Raises Fenced, and writes nothing, when another worker holds the lease by now.
+        """
+        names = {"connection": lease.feed.connection, "scope": scope}
+        async with self._db.transaction() as conn:
+            found = await conn.execute(SQL.enter_scope, {**names, "feed": lease.feed.feed, "fence": lease.fence})
+            if await found.fetchone() is None:
+                raise Fenced(
+                    f"{lease.feed}: another worker has taken this feed's lease; this worker has written nothing"
+                )
+            if restart is not None:
+                feeds = [lease.feed.feed, *followers]
+                await conn.execute(SQL.restart_feeds, {**names, "feeds": feeds, "reason": restart})
+
     async def reset(self, feed: FeedId, *, since: datetime | None) -> None:
         """Force the cursor back (None: to the beginning). Whoever holds the lease is fenced off."""
         cursor = Cursor(watermark=since)

@@ -53,6 +53,20 @@ set cursor = %(cursor)s, cursor_version = cursor_version + 1, watermark = %(wate
 where connection = %(connection)s and feed = %(feed)s
 returning cursor_version
 
+-- name: feed_scope
+select scope from sync.feed_state where connection = %(connection)s and feed = %(feed)s
+
+-- name: enter_scope
+update sync.feed_state set scope = %(scope)s
+where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
+returning 1
+
+-- name: restart_feeds
+update sync.feed_state
+set cursor = '{}', cursor_version = cursor_version + 1, watermark = null, restarted_at = clock_timestamp(),
+    restart_reason = %(reason)s
+where connection = %(connection)s and feed = any(%(feeds)s)
+
 -- name: record_error
 update sync.feed_state set last_error = %(error)s, last_error_at = clock_timestamp()
 where connection = %(connection)s and feed = any(%(feeds)s)

@@ -17,7 +17,8 @@ class Difference:
     """One record that differs. `page` is the id of the checked page that showed it (None: only the store has it).
 
     causes: missing_in_store, stale_in_store (the vendor's is newer), altered_in_store (same version, other values: someone
-    wrote to the table), missing_at_vendor.
+    wrote to the table), changed_unstamped (same stamp, but the vendor itself shows other values than before),
+    missing_at_vendor.
     """
 
     vendor_id: str

@@ -16,6 +16,7 @@ from sync_pipeline.landing.pages import FetchedPage
 from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
 from sync_pipeline.ledger.compare import Comparer, Difference
 from sync_pipeline.reconcile.relist import relist
+from sync_pipeline.reconcile.unstamped import listed_again, with_causes
 from sync_pipeline.runtime import Runtime
 from sync_pipeline.sessions.reading import apply_pages, records_of
 from sync_pipeline.sessions.setup import Setup
@@ -54,7 +55,8 @@ async def reconcile_days(
 
     Records missing, stale or altered in the store are taken again from the vendor's own pages through the ledger, so a
     newer version is never overwritten, and compared once more. A record that only the store has waits for review: a
-    listing that lacks it is no proof that it is gone.
+    listing that lacks it is no proof that it is gone. A window that reaches to today also takes what may have changed
+    without a stamp, of whatever day (`unstamped`).
     """
     source = setup.source_of(feed)
     target = setup.target(feed)
@@ -66,26 +68,43 @@ async def reconcile_days(
     suspects: list[Difference] = []
     seen: set[str] = set()
     api = setup.connection.feeds[source]
-    async for cursor, reply, read in relist(
-        api, gateway, since=begins, now=runtime.clock.now(), correlation_id=session
-    ):
-        records = read.records.get(feed, ())
-        report.pages += 1
-        report.listed += len(records)
-        if not records:
-            continue
-        [(key, digest)] = await asyncio.to_thread(runtime.objects.put, [reply.body])
-        kept[report.pages] = FetchedPage(
-            key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(feed,)
-        )
-        checked = check_page(report.pages, records, target.contract)
-        seen.update(record.vendor_id for record in checked.valid)
-        seen.update(rejected.vendor_id for rejected in checked.rejected if rejected.vendor_id is not None)
-        group.append(_within(checked, ends))
-        if len(group) >= GROUP:
-            suspects += await comparer.differences(target, group)
-            group.clear()
-    suspects += await comparer.differences(target, group)
+
+    async def compare() -> None:
+        suspects.extend(await with_causes(runtime.database, target, await comparer.differences(target, group), group))
+        group.clear()
+
+    now = runtime.clock.now()
+    days = relist(api, gateway, since=begins, now=now, correlation_id=session)
+    turn = listed_again(
+        runtime.database,
+        setup.connection,
+        source,
+        setup.target(source).contract.table,
+        gateway,
+        before=begins,
+        now=now,
+        correlation_id=session,
+    )
+    # A backfill of old days proves those days only.
+    listings = [(days, True), (turn, False)] if end >= now.astimezone(UTC).date() else [(days, True)]
+    for listing, bounded in listings:
+        async for cursor, reply, read in listing:
+            records = read.records.get(feed, ())
+            report.pages += 1
+            report.listed += len(records)
+            if not records:
+                continue
+            [(key, digest)] = await asyncio.to_thread(runtime.objects.put, [reply.body])
+            kept[report.pages] = FetchedPage(
+                key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(feed,)
+            )
+            checked = check_page(report.pages, records, target.contract)
+            seen.update(record.vendor_id for record in checked.valid)
+            seen.update(rejected.vendor_id for rejected in checked.rejected if rejected.vendor_id is not None)
+            group.append(_within(checked, ends) if bounded else checked)
+            if len(group) >= GROUP:
+                await compare()
+    await compare()
     left = await _repair(runtime, setup, target, comparer, suspects, kept, session) if suspects else set()
     report.deltas = [(one, "repaired", one.vendor_id not in left) for one in _once(suspects)]
     # A change since the listing began moves a record past the window's end or to a newer stamp: not a difference.

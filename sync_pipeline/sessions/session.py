@@ -23,6 +23,7 @@ from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.polling.schedule import Left
 from sync_pipeline.sessions.planner import Planner, Seen, Wishes
 from sync_pipeline.sessions.reading import recover
+from sync_pipeline.sessions.scope import enter_scope
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.walk import Budget, PollResult, Sender, Walk
 from sync_pipeline.trust.logger import get_logger
@@ -33,7 +34,8 @@ LEASE_TTL_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """Bounds of a session. `until_horizon`: stop when every feed has closed one window."""
+    """Bounds of a session. `until_horizon`: stop when every feed has closed one window. `max_calls`: most calls for pages;
+    the few that ask what the token may read come before them."""
 
     max_seconds: float = 300.0
     max_calls: int | None = None
@@ -167,6 +169,17 @@ class Session:
                 self._setup, self._landing, self._ledger, self._objects, source, fence=lease.fence
             )
             async with self._held(lease):
+                report.cursor, report.requests = await enter_scope(
+                    connection,
+                    source,
+                    lease,
+                    report.cursor,
+                    landing=self._landing,
+                    gateway=self._gateway,
+                    clock=self._clock,
+                    rng=self._rng,
+                    session=self.id,
+                )
                 await self._poll_until(source, lease, report, budget, deadline)
         except Deferred as deferred:
             report.error = deferred

@@ -35,6 +35,7 @@ class Control:
             ("GET", "/faults", self._faults),
             ("POST", "/faults", self._set_faults),
             ("POST", "/mutate", self._mutate),
+            ("POST", "/grant", self._grant),
             ("GET", "/log", self._log),
             ("POST", "/advance", self._advance),
             ("GET", "/downstream", self._downstream),
@@ -85,15 +86,31 @@ class Control:
         if body is None:
             return _problem(400, "the body must be a JSON object")
         try:
-            if "id" in body:
+            if body.get("delete"):
+                done = [self._sim.delete(body["vendor"], str(body["id"]))]
+            elif "id" in body:
                 values = body.get("set", {})
-                done = [self._sim.mutate_one(body["vendor"], str(body["id"]), values, body.get("feed"))]
+                stamped = bool(body.get("stamped", True))
+                key, feed = str(body["id"]), body.get("feed")
+                done = [self._sim.mutate_one(body["vendor"], key, values, feed, stamped=stamped)]
             else:
                 changes = min(int(body.get("changes", 1)), _CHANGES_AT_ONCE)
                 done = self._sim.mutate(body.get("vendor"), changes, body.get("actions"))
         except (MutationError, KeyError, TypeError, ValueError) as problem:
             return _problem(400, str(problem))
         return JSONResponse({"changes": [_change(change) for change in done], "count": len(done)})
+
+    async def _grant(self, request: Request) -> Response:
+        """`{"token"?, "events": [...] | null, "orders": [...] | null}`: what a pretix token sees and may view orders of."""
+        body = await _body(request)
+        if body is None:
+            return _problem(400, "the body must be a JSON object")
+        try:
+            token = str(body.get("token", self._sim.options.pretix_token))
+            self._sim.grant(token, body.get("events"), body.get("orders"))
+        except (MutationError, TypeError) as problem:
+            return _problem(400, str(problem))
+        return JSONResponse({"ok": True})
 
     async def _log(self, request: Request) -> Response:
         after = request.query_params.get("after", "0")

@@ -17,6 +17,7 @@ from sync_pipeline.simulator.clock import SimClock, micro_z
 from sync_pipeline.simulator.entities import Doc, Entity, Seen, Version
 from sync_pipeline.simulator.gate import Call, Gate
 from sync_pipeline.simulator.malformed import MARK, break_record, encode, splice
+from sync_pipeline.simulator.pretix_grants import Grants, token_of
 from sync_pipeline.simulator.pretix_records import ORGANIZER
 from sync_pipeline.simulator.pretix_world import PretixWorld, position_key
 
@@ -50,15 +51,15 @@ class PretixDialect:
 
     vendor = "pretix"
 
-    def __init__(self, token: str) -> None:
-        self._token = token
+    def __init__(self, grants: Grants) -> None:
+        self._grants = grants
 
     def credential_problem(self, request: Request) -> Response | None:
         header = request.headers.get("Authorization")
         if header is None:
             return detail(401, "Authentication credentials were not provided.")
-        scheme, _, value = header.partition(" ")
-        return None if scheme.lower() == "token" and value.strip() == self._token else detail(401)
+        known = header.lower().startswith("token ") and token_of(request) in self._grants
+        return None if known else detail(401)
 
     def limited(self, window: int, wait: float) -> Response:
         seconds = max(1, math.ceil(wait))
@@ -83,10 +84,11 @@ class PretixDialect:
 class PretixApi:
     """Answers requests from the world as it can be seen at this instant."""
 
-    def __init__(self, world: PretixWorld, clock: SimClock, gate: Gate) -> None:
+    def __init__(self, world: PretixWorld, clock: SimClock, gate: Gate, grants: Grants) -> None:
         self._world = world
         self._clock = clock
         self._gate = gate
+        self._grants = grants
 
     def routes(self) -> list[Route]:
         org, event = "/organizers/{organizer}", "/organizers/{organizer}/events/{event}"
@@ -114,14 +116,21 @@ class PretixApi:
             params = call.request.path_params
             if params.get("organizer", ORGANIZER) != ORGANIZER:
                 return detail(403)
-            if params.get("event") is not None and params["event"] not in self._world.events:
-                return detail(404)
+            event = params.get("event")
+            if event is not None and not self._may(call, event):
+                return detail(403)
             try:
                 return handler(call)
             except Refused as refusal:
                 return refusal.response
 
         return guarded
+
+    def _may(self, call: Call, event: str) -> bool:
+        """An event that is not there is refused like one that the token may not see; so are its orders."""
+        grant = self._grants[token_of(call.request)]
+        about_orders = "/order" in call.endpoint.partition("{event}")[2]
+        return event in self._world.events and (grant.reads(event) if about_orders else grant.sees(event))
 
     def _unknown(self, call: Call) -> Response:
         if call.request.method != "GET":
@@ -140,7 +149,9 @@ class PretixApi:
         return _json(encode({"name": "Simulated Organizer", "slug": ORGANIZER}))
 
     def _events(self, call: Call) -> Response:
-        return self._page(call, [encode(doc) for doc in self._world.events.values()])
+        grant = self._grants[token_of(call.request)]
+        shown = [doc for slug, doc in sorted(self._world.events.items()) if grant.sees(slug)]
+        return self._page(call, [encode(doc) for doc in shown])
 
     def _event(self, call: Call) -> Response:
         return _json(encode(self._world.events[call.request.path_params["event"]]))
@@ -175,7 +186,11 @@ class PretixApi:
         return response
 
     def _seen(self, call: Call) -> list[Seen]:
-        """Orders as DRF would select them: filtered and sorted anew for each page, over what is committed by now."""
+        """Orders as DRF would select them: filtered and sorted anew for each page, over what is committed by now.
+
+        An organizer's list is filtered by what the token may read; it says nothing of what it leaves out.
+        """
+        grant = self._grants[token_of(call.request)]
         slug = call.request.path_params.get("event")
         modified, created = _instant(call, "modified_since"), _instant(call, "created_since")
         before = _instant(call, "created_before")
@@ -188,6 +203,7 @@ class PretixApi:
             born = datetime.fromisoformat(doc["datetime"])
             return (
                 (slug is None or doc["event"] == slug)
+                and grant.reads(doc["event"])
                 and (modified is None or version.changed >= modified)
                 and (created is None or born >= created)
                 and (before is None or born < before)
@@ -199,9 +215,10 @@ class PretixApi:
         # Unknown fields are ignored, as Django's filters do.
         wished = (call.query("ordering") or "datetime").split(",")
         ordering = next((name for name in wished if name.lstrip("-") in _ORDERINGS), "datetime")
-        key = (slug, modified, created, before, status, code, email, ordering)
+        key = (slug, modified, created, before, status, code, email, ordering, grant.visible, grant.orders)
+        # Equal values stand by descending number, as pretix's TotalOrderingFilter has them.
         rows = self._world.orders.snapshot(
-            key, self._clock.seconds(), keep=keep, sort=lambda row: (_sort_value(row, ordering), row[0].seq)
+            key, self._clock.seconds(), keep=keep, sort=lambda row: (_sort_value(row, ordering), -row[0].seq)
         )
         return rows[::-1] if ordering.startswith("-") else rows
 

@@ -42,8 +42,10 @@ _ACTIONS = {
     "cancel_position": 4,
     "split": 4,
 }
-# Asked for by name only: it removes a record, which no change filter can ever show.
-_ON_REQUEST = {"delete_testmode": 1}
+# Asked for by name only: what no change filter can ever show, and what leads up to it.
+_ON_REQUEST = {"delete_testmode": 1, "cancel_refund_open": 1, "refund_done": 1}
+_UNSTAMPED = frozenset({"refund_done", "set_unstamped"})
+"""pretix's `OrderRefund.done()` does not touch the order, so its `last_modified` stays."""
 _STATES = {
     "pay": 780,
     "open": 60,
@@ -187,8 +189,7 @@ class PretixWorld:
                 continue
             touched.add(key)
             if action == "delete_testmode":
-                self.orders.put(key, None, now, visible_at)
-                done.append(self._journal.note(VENDOR, "orders", key, action, now, visible_at))
+                done.append(self.remove(key))
             elif action == "split":
                 done.append(self.split(key, now, visible_at))
             else:
@@ -196,16 +197,26 @@ class PretixWorld:
                 done.append(self.apply(key, edit, action, now, visible_at))
         return done
 
+    def remove(self, key: str) -> Change:
+        """Delete an order now."""
+        now, visible_at = self.moment()
+        self.orders.put(key, None, now, visible_at)
+        return self._journal.note(VENDOR, "orders", key, "delete_testmode", now, visible_at)
+
     def _editor(self, action: str, now: datetime) -> Callable[[Doc], object]:
         return lambda doc: self._edit(action, doc, now)
 
     def apply(self, key: str, edit: Callable[[Doc], object], action: str, now: datetime, visible_at: float) -> Change:
-        """Write a new version of one order and note the change."""
-        doc = copy.deepcopy(self.orders.entities[key].latest.doc)
+        """Write a new version of one order and note the change. Some changes leave its `last_modified` as it is."""
+        latest = self.orders.entities[key].latest
+        doc = copy.deepcopy(latest.doc)
         assert doc is not None
         edit(doc)
-        doc["last_modified"] = stamp(now, self.offsets[doc["event"]])
-        self.orders.put(key, doc, now, visible_at)
+        if action in _UNSTAMPED:
+            self.orders.put(key, doc, latest.changed, visible_at)
+        else:
+            doc["last_modified"] = stamp(now, self.offsets[doc["event"]])
+            self.orders.put(key, doc, now, visible_at)
         return self._journal.note(VENDOR, "orders", key, action, now, visible_at)
 
     def split(self, key: str, now: datetime, visible_at: float) -> Change:
@@ -233,9 +244,16 @@ class PretixWorld:
             )
         elif action == "expire":
             doc["status"] = "e"
-        elif action in ("cancel", "refund", "partial_refund"):
+        elif action == "refund_done":
+            for refund in doc["refunds"]:
+                refund.update(state="done", execution_date=when)
+            doc["payments"][-1]["state"] = "refunded"
+        elif action in ("cancel", "refund", "partial_refund", "cancel_refund_open"):
             if action != "cancel" and doc["payments"]:
-                self._refund(doc, total if action == "refund" else total / 2, when)
+                self._refund(doc, total / 2 if action == "partial_refund" else total, when)
+            if action == "cancel_refund_open":
+                doc["refunds"][-1].update(state="created", execution_date=None)
+                doc["payments"][-1]["state"] = "confirmed"
             if action != "partial_refund":
                 doc["status"] = "c"
                 doc["cancellation_date"] = when
@@ -288,7 +306,9 @@ def _possible(action: str, doc: Doc) -> bool:
         return bool(doc["testmode"])
     if action in ("pay", "expire", "cancel"):
         return status == "n" and not doc["require_approval"]
-    if action in ("refund", "partial_refund"):
+    if action == "refund_done":
+        return status == "c" and any(refund["state"] == "created" for refund in doc["refunds"])
+    if action in ("refund", "partial_refund", "cancel_refund_open"):
         paid = [payment for payment in doc["payments"] if payment["state"] == "confirmed"]
         return status == "p" and bool(paid) and not doc["refunds"] and Decimal(doc["total"]) > 0
     if action == "cancel_position":

@@ -20,6 +20,7 @@ from sync_pipeline.simulator.journal import Journal
 from sync_pipeline.simulator.limits import Limiter, SlidingWindow
 from sync_pipeline.simulator.malformed import FEEDS, choose, kinds_for, mark
 from sync_pipeline.simulator.options import SimulatorOptions
+from sync_pipeline.simulator.pretix_grants import Grant, Grants
 from sync_pipeline.simulator.pretix_http import PretixApi, PretixDialect
 from sync_pipeline.simulator.pretix_records import EVENTS, ITEMS, item_id
 from sync_pipeline.simulator.pretix_world import PretixWorld
@@ -43,16 +44,17 @@ class Simulation:
         self.connections: Connections = {}
         self.downstream: Counter[str] = Counter()
         self.downstream_without_key = 0
+        self.grants: Grants = {options.pretix_token: Grant()}
         self._rng = random.Random(f"{options.seed}/mutations")
         self.gates = {
             "eventbrite": self._gate(
                 EventbriteDialect(options.eventbrite_token, retry_after=options.eventbrite_retry_after),
                 [(options.eventbrite_per_hour, 3600.0), (options.eventbrite_per_day, 86_400.0)],
             ),
-            "pretix": self._gate(PretixDialect(options.pretix_token), [(options.pretix_per_minute, 60.0)]),
+            "pretix": self._gate(PretixDialect(self.grants), [(options.pretix_per_minute, 60.0)]),
         }
         self.eventbrite_api = EventbriteApi(self.eventbrite, self.clock, self.gates["eventbrite"])
-        self.pretix_api = PretixApi(self.pretix, self.clock, self.gates["pretix"])
+        self.pretix_api = PretixApi(self.pretix, self.clock, self.gates["pretix"], self.grants)
 
     def _gate(self, dialect: EventbriteDialect | PretixDialect, windows: list[tuple[int | None, float]]) -> Gate:
         limiter = Limiter([SlidingWindow(limit, seconds) for limit, seconds in windows if limit is not None])
@@ -108,13 +110,18 @@ class Simulation:
             raise MutationError(str(problem)) from None
         return done
 
-    def mutate_one(self, vendor: str, key: str, values: dict[str, Any], feed: str | None = None) -> Change:
-        """Set fields (dotted paths reach into objects) of one record; an empty set only moves its `changed`."""
+    def mutate_one(
+        self, vendor: str, key: str, values: dict[str, Any], feed: str | None = None, *, stamped: bool = True
+    ) -> Change:
+        """Set fields (dotted paths reach into objects) of one record; an empty set only moves its `changed`.
+
+        Not `stamped`: of a pretix order, and its `last_modified` stays.
+        """
         edit = _setter(values)
         if vendor == "pretix":
             if key not in self.pretix.orders.entities:
                 raise MutationError("no such pretix order; its id is event/code")
-            return self.pretix.apply(key, edit, "set", *self.pretix.moment())
+            return self.pretix.apply(key, edit, "set" if stamped else "set_unstamped", *self.pretix.moment())
         if vendor != "eventbrite":
             raise MutationError("unknown vendor")
         feed = feed or ("orders" if key in self.eventbrite.orders.entities else "attendees")
@@ -122,6 +129,21 @@ class Simulation:
         if feed not in feeds or key not in feeds[feed].entities:
             raise MutationError("no such eventbrite record")
         return self.eventbrite.apply(feed, key, edit, "set", *self.eventbrite.moment())
+
+    def delete(self, vendor: str, key: str) -> Change:
+        """Remove one order for good, as pretix allows for test orders: no list shows that it was there."""
+        if vendor != "pretix" or key not in self.pretix.orders.entities:
+            raise MutationError("only a pretix order can be deleted; its id is event/code")
+        return self.pretix.remove(key)
+
+    def grant(self, token: str, visible: list[str] | None, orders: list[str] | None) -> None:
+        """Let a pretix token see these events, and view the orders of those (None: all)."""
+        for slug in (*(visible or ()), *(orders or ())):
+            if slug not in self.pretix.events:
+                raise MutationError("no such pretix event")
+        self.grants[token] = Grant(
+            None if visible is None else frozenset(visible), None if orders is None else frozenset(orders)
+        )
 
     # -- faults ----------------------------------------------------------------------------------------------------
 

@@ -137,9 +137,8 @@ def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts
         overlap=_overlap(config, pretix.OVERLAP),
         yields=names,
     )
-    return Parts(
-        pretix.PretixApi(windows=windows or pretix.WINDOWS), pretix.auth(config.token_env or ""), {"orders": feed}
-    )
+    api = pretix.PretixApi(windows=windows or pretix.WINDOWS, organizer=feed.organizer, events=feed.events)
+    return Parts(api, pretix.auth(config.token_env or ""), {"orders": feed})
 
 
 def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:

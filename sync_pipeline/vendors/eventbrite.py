@@ -86,6 +86,11 @@ class EventbriteFeed:
         return (self.name,)
 
     @property
+    def scope(self) -> str:
+        of = f"events {','.join(sorted(self.events))}" if self.events else f"organization {self.organization}"
+        return f"eventbrite {self.name} of {of}"
+
+    @property
     def parts(self) -> int:
         return max(1, len(self.events))
 

@@ -1,18 +1,19 @@
 """pretix REST API v1: orders, and the positions inside them.
 
-Sources: pretix documentation (fundamentals, token authentication, rate limiting, resource `orders`) and the order of
-operations in its own list view.
+Sources: pretix documentation (fundamentals, token authentication, rate limiting, resource `orders`), the order of
+operations in its own list view, and its server, version 2026.8: `modified_since` is inclusive, `ordering=last_modified` sorts
+equal stamps by descending number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import timedelta
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from sync_pipeline.kernel.errors import SyncError
+from sync_pipeline.kernel.errors import AuthenticationError, SyncError
 from sync_pipeline.kernel.feed import (
+    Answer,
     AuthSpec,
     Cursor,
     NextPage,
@@ -22,7 +23,10 @@ from sync_pipeline.kernel.feed import (
     RawRecord,
     Reply,
     Request,
+    Surveyed,
 )
+from sync_pipeline.vendors import keyset
+from sync_pipeline.vendors import pretix_access as access
 from sync_pipeline.vendors.answers import by_status, error_fields, instant, newest, page, stamps
 
 BASE_URL = "https://pretix.eu/api/v1"
@@ -42,14 +46,33 @@ def auth(secret_env: str) -> AuthSpec:
 
 @dataclass(frozen=True, slots=True)
 class PretixApi:
+    """`organizer` and `events` are named in messages: they are settings."""
+
     vendor: str = "pretix"
     windows: tuple[QuotaWindow, ...] = WINDOWS
+    organizer: str = ""
+    events: tuple[str, ...] = ()
 
     def classify(self, request: Request, reply: Reply) -> SyncError | None:
+        if reply.status == 403:
+            return None if request.probe else AuthenticationError(self._forbidden(request))
         if reply.status == 404 and ("page", "1") not in request.params and self._page_is_gone(reply):
-            # The list shrank while it was walked (a test order was deleted): nothing is behind its end.
+            # The list shrank while its ties were counted: the walk counts them again.
             return None
-        return by_status("pretix", request, reply)
+        return by_status("pretix", replace(request, endpoint=self._named(request)), reply)
+
+    @staticmethod
+    def _named(request: Request) -> str:
+        """What was asked, by the slugs of organizer and event: a path below an organizer holds nothing else."""
+        return request.path if request.path.startswith("/organizers/") else request.endpoint
+
+    def _forbidden(self, request: Request) -> str:
+        events = f"events {', '.join(self.events)}" if self.events else "all its events"
+        return (
+            f"pretix {self._named(request)}: HTTP 403. pretix answers so to a wrong slug as to a missing permission: "
+            f"check organizer `{self.organizer}` and {events} (upper and lower case count), and that the token's team "
+            "may view the orders of these events"
+        )
 
     @staticmethod
     def _page_is_gone(reply: Reply) -> bool:
@@ -64,7 +87,9 @@ class PretixApi:
 class PretixOrders:
     """All orders of an organizer, or of some events one after the other; positions come out of the same pages.
 
-    The default ordering is by creation: a changed order keeps its place, so a walk may see it twice but never skips one.
+    Sorted by modification and walked by it (see `keyset`): what exists all the time is listed, whatever else is changed or
+    deleted meanwhile. The organizer's list leaves out, without a word, the events whose orders the token may not view. So an
+    empty one closes a window only after another list has proven the permission (see `pretix_access`).
     """
 
     organizer: str
@@ -78,35 +103,80 @@ class PretixOrders:
     def parts(self) -> int:
         return max(1, len(self.events))
 
+    @property
+    def scope(self) -> str:
+        return f"pretix {self.organizer}: {','.join(sorted(self.events)) or 'all events'}"
+
     def request(self, cursor: Cursor) -> Request:
+        if access.proving(cursor):
+            return access.question(self.organizer, cursor)
+        place = keyset.place(cursor)
         params = [
-            ("page", str(max(1, cursor.position))),
-            ("page_size", str(self.page_size)),
+            ("page", str(place.page)),
+            ("page_size", str(place.size or self.page_size)),
+            ("ordering", "last_modified"),
             ("include_canceled_positions", "true"),
             ("include_canceled_fees", "true"),
         ]
-        if cursor.since is not None:
-            params.append(("modified_since", cursor.since.isoformat().replace("+00:00", "Z")))
+        if place.since is not None:
+            params.append(("modified_since", place.since.isoformat().replace("+00:00", "Z")))
         scope = f"/events/{self.events[cursor.part]}" if self.events else ""
-        endpoint = (
-            "/organizers/{organizer}/events/{event}/orders/" if self.events else "/organizers/{organizer}/orders/"
-        )
+        endpoint = access.EVENT_ORDERS if self.events else access.ORDERS
         return Request(endpoint, f"/organizers/{self.organizer}{scope}/orders/", tuple(params))
 
     def read(self, cursor: Cursor, reply: Reply) -> PageRead:
+        if access.proving(cursor):
+            return access.answer(self.organizer, cursor, reply)
         generated = instant(reply.headers.get("x-page-generated"))
+        latest = generated or reply.received_at + timedelta(days=1)
         if reply.status == 404:
-            return PageRead({}, None, vendor_now=generated)
+            return PageRead({}, keyset.after(cursor, (), more=False, now=latest), vendor_now=generated)
         envelope, orders = page("pretix orders", reply, ("results",))
         if self.events:
             orders = [self._with_event(order, self.events[cursor.part]) for order in orders]
-        high = newest(stamps(orders, "last_modified"), reply.received_at + timedelta(days=1))
+        following = keyset.after(
+            cursor,
+            keyset.rows_of(orders, ("event", "code"), "last_modified"),
+            more=bool(envelope.get("next")),
+            now=latest,
+        )
+        if not (self.events or orders or cursor.last_key or cursor.token):
+            following = NextPage(token=access.ANY_ORDER)
         return PageRead(
             {"orders": orders, "positions": list(explode(orders))},
-            self._next(envelope.get("next"), cursor) if orders else None,
-            high=high,
+            following,
+            high=newest(stamps(orders, "last_modified"), reply.received_at + timedelta(days=1)),
             vendor_now=generated,
         )
+
+    def survey(
+        self, known: str | None, settled: datetime | None, now: datetime, answers: Sequence[Answer]
+    ) -> Request | Surveyed:
+        """Which events' orders the token may view. With events in the settings, their own lists say it."""
+        if self.events:
+            return Surveyed("")
+        return access.survey(self.organizer, self.overlap, known, settled, now, answers)
+
+    @property
+    def unsettled(self) -> str:
+        """Orders with a refund under way: pretix's `OrderRefund.done()` leaves the order's `last_modified` as it is."""
+        return '$.refunds[*].state ? (@ == "created" || @ == "transit" || @ == "external")'
+
+    def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
+        """The list of one order, by its code, below its event."""
+        event, _, code = vendor_id.partition("/")
+        if self.events and event not in self.events:
+            return None
+        params = (
+            ("page", "1"),
+            ("page_size", "1"),
+            ("code", code),
+            ("include_canceled_positions", "true"),
+            ("include_canceled_fees", "true"),
+        )
+        path = f"/organizers/{self.organizer}/events/{event}/orders/"
+        request = Request(access.EVENT_ORDERS, path, params, probe=True)
+        return Cursor(part=self.events.index(event) if self.events else 0), request
 
     @staticmethod
     def _with_event(order: RawRecord, event: str) -> RawRecord:
@@ -114,14 +184,6 @@ class PretixOrders:
         if not isinstance(order.value, dict) or "event" in order.value:
             return order
         return RawRecord({**order.value, "event": event})
-
-    @staticmethod
-    def _next(url: object, cursor: Cursor) -> NextPage | None:
-        """Only the page number is taken from the link: its host is whatever the server believes itself to be."""
-        if not isinstance(url, str) or not url:
-            return None
-        number = dict(parse_qsl(urlsplit(url).query)).get("page", "")
-        return NextPage(position=int(number) if number.isdigit() else max(1, cursor.position) + 1)
 
 
 def explode(orders: Iterable[RawRecord]) -> Iterable[RawRecord]:

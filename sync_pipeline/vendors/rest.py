@@ -149,6 +149,10 @@ class RestFeed:
         return (self.name,)
 
     @property
+    def scope(self) -> str:
+        return f"rest {self.options.path} {sorted(self.options.params.items())}"
+
+    @property
     def overlap(self) -> timedelta:
         return timedelta(seconds=self.options.overlap_s)
 

@@ -64,6 +64,10 @@ class Vendor:
     port: int = 0
     delay: float = 0.0
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Vendor]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -256,6 +260,32 @@ async def test_a_refused_credential_is_not_hammered(vendor: Vendor, database: Da
             with pytest.raises(AuthenticationError):
                 await send(opened)
     assert len(vendor.seen) == 1
+
+
+async def test_a_corrected_token_or_address_is_tried_at_once(vendor: Vendor, database: Database) -> None:
+    env = {"SHOP_TOKEN": "old"}
+    vendor.script = [answer(401), answer(403), answer(200)]
+
+    def opened(connection: Connection) -> Gateway:
+        return Gateway(
+            connection,
+            database=database,
+            secrets=EnvironmentSecrets(env),
+            clock=SkippingClock(),
+            rng=random.Random(1),
+        )
+
+    async with opened(vendor.connection()) as one, opened(vendor.connection(base_url=f"{vendor.url}/v2")) as two:
+        for gateway, asked in ((one, 1), (one, 1), (two, 2), (two, 2)):
+            with pytest.raises(AuthenticationError):
+                await send(gateway)
+            assert len(vendor.seen) == asked
+    env["SHOP_TOKEN"] = "new"
+    async with opened(vendor.connection()) as three:
+        await send(three)
+    scopes = await rows(database, "select scope, state from sync.breaker order by scope")
+    assert [state for _, state in scopes] == ["closed", "closed"], "who is let in leaves no open breaker behind"
+    assert not any("old" in scope or "new" in scope for scope, _ in scopes)
 
 
 async def test_permanent_answers_are_not_retried_and_open_nothing(vendor: Vendor, database: Database) -> None:

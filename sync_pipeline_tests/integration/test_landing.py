@@ -64,6 +64,26 @@ async def test_a_fenced_worker_writes_nothing(database: Database) -> None:
     assert await landing.acquire(FEED, owner="three", ttl_s=60) is None
 
 
+async def test_another_scope_starts_all_feeds_of_the_pages_again(database: Database) -> None:
+    landing = Landing(database)
+    taken = await landing.acquire(FEED, owner="one", ttl_s=60)
+    assert taken is not None
+    assert await landing.scope(FEED) is None
+    await landing.land(taken[0], [], Cursor(watermark=at(5)), session="s", followers=["parts"])
+    await landing.enter_scope(taken[0], "a", restart=None, followers=["parts"])
+    assert await landing.scope(FEED) == "a"
+    assert await rows(database, "select distinct watermark from sync.feed_state") == [(at(5),)]
+    await landing.enter_scope(taken[0], "b", restart="other settings", followers=["parts"])
+    assert await rows(database, "select feed, watermark, cursor, restart_reason from sync.feed_state order by 1") == [
+        ("parts", None, {}, "other settings"),
+        ("things", None, {}, "other settings"),
+    ]
+    await landing.reset(FEED, since=at(1))
+    with pytest.raises(Fenced, match="has written nothing"):
+        await landing.enter_scope(taken[0], "c", restart="late", followers=["parts"])
+    assert await landing.scope(FEED) == "b"
+
+
 async def test_a_reset_fences_the_running_worker(database: Database) -> None:
     landing = Landing(database)
     taken = await landing.acquire(FEED, owner="one", ttl_s=60)

@@ -35,7 +35,7 @@ def test_credentials_and_refusals(still: Setting) -> None:
         wrong = bare.get(ORDERS, headers={"Authorization": "Token nonsense"})
         assert (wrong.status_code, wrong.json()) == (401, {"detail": "Invalid token."})
     assert still.pretix.get("/organizers/other/orders/").status_code == 403
-    assert still.pretix.get("/organizers/simorg/events/none/orders/").status_code == 404
+    assert still.pretix.get("/organizers/simorg/events/none/orders/").status_code == 403, "as for a missing permission"
     refused = still.pretix.delete(ORDERS)
     assert (refused.status_code, refused.json()) == (405, {"detail": "Method 'DELETE' not allowed."})
     assert still.pretix.get(ORDERS.rstrip("/")).status_code == 301
@@ -274,3 +274,57 @@ def test_a_split_moves_positions_to_a_new_order_in_one_transaction() -> None:
             if orders[name]["status"] == "p":
                 paid = sum(float(payment["amount"]) for payment in orders[name]["payments"])
                 assert paid - sum(float(refund["amount"]) for refund in orders[name]["refunds"]) >= sum(prices) - 0.001
+
+
+def test_a_token_without_order_permission_gets_an_empty_list_and_no_word_why() -> None:
+    with setting(max_commit_lag_s=0) as world:
+        every = walk(world)
+        world.post("/grant", {"events": None, "orders": ["sampleconf"]})
+        assert set(walk(world)) == {order for order in every if order.startswith("sampleconf/")}
+        world.post("/grant", {"events": ["nordlys", "sampleconf"], "orders": []})
+        refused = world.pretix.get(ORDERS).json()
+        assert (refused["count"], refused["results"]) == (0, [])
+        events = world.pretix.get("/organizers/simorg/events/").json()["results"]
+        assert [event["slug"] for event in events] == ["nordlys", "sampleconf"]
+        assert world.pretix.get(f"{CONF}/").status_code == 200
+        for path in (f"{CONF}/orders/", f"{CONF}/orderpositions/", "/organizers/simorg/events/readers/"):
+            answer = world.pretix.get(path)
+            assert (answer.status_code, answer.json()) == (
+                403,
+                {"detail": "You do not have permission to perform this action."},
+            )
+        world.post("/grant", {})
+        assert walk(world) == every
+
+
+def test_ties_by_last_modified_stand_by_descending_number() -> None:
+    with setting(max_commit_lag_s=0, pretix_orders=300) as world:
+        rows = world.rows("pretix/orders")
+        ties = Counter(row["modified_at"] for row in rows.values())
+        instant, count = ties.most_common(1)[0]
+        assert count > 20
+        since = walk(world, modified_since=instant, ordering="last_modified")[:count]
+        oldest_first = [order for order in walk(world) if rows[order]["modified_at"] == instant]
+        assert since == oldest_first[::-1]
+
+
+def test_a_refund_that_is_done_later_leaves_no_stamp() -> None:
+    with setting(max_commit_lag_s=0) as world:
+        body = {"vendor": "pretix", "actions": ["cancel_refund_open"]}
+        order = world.post("/mutate", body)["changes"][0]["id"]
+        before = world.rows("pretix/orders")[order]
+        assert before["payment_status"] == "FAILED"
+        since = world.control.get("/health").json()["now"]
+        done = world.post("/mutate", {"vendor": "pretix", "actions": ["refund_done"]})["changes"]
+        assert [change["id"] for change in done] == [order]
+        after = world.rows("pretix/orders")[order]
+        assert (after["payment_status"], after["modified_at"]) == ("REFUNDED", before["modified_at"])
+        assert walk(world, modified_since=since) == []
+
+
+def test_an_order_is_deleted_by_its_id() -> None:
+    with setting(max_commit_lag_s=0) as world:
+        order = walk(world)[7]
+        world.post("/mutate", {"vendor": "pretix", "id": order, "delete": True})
+        assert order not in walk(world)
+        assert world.rows("pretix/orders")[order]["deleted"]

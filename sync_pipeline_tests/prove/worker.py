@@ -101,7 +101,7 @@ async def work(
         asked = time.monotonic()
         try:
             if options.breaker:
-                await breakers.admit(ENDPOINT)
+                await breakers.admit(ENDPOINT, "credential")
             cost = time.perf_counter()
             waited = await quota.acquire(lane=lane)
             if waited == 0:
@@ -125,7 +125,7 @@ async def work(
                     reset = clock.now() + timedelta(seconds=float(answer[2]))
                     await quota.told(QuotaFeedback("w0", remaining=int(answer[1]), reset_at=reset), clock.now())
             if options.breaker:
-                await breakers.report(ENDPOINT, "transient" if answer[0] == "!" else "good", "proof")
+                await breakers.report(ENDPOINT, "credential", "transient" if answer[0] == "!" else "good", "proof")
         if pause:
             await asyncio.sleep(pause * rng.uniform(0.5, 1.5))
 

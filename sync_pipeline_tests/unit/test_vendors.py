@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,20 +102,53 @@ def test_a_good_answer_is_no_error_and_html_is_no_page() -> None:
             EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW), reply(body))
 
 
-def test_pretix_asks_and_goes_on_by_page_number() -> None:
+def test_pretix_asks_by_modification_and_goes_on_from_the_last_stamp() -> None:
     feed = PretixOrders("acme")
     request = feed.request(Cursor(since=SINCE, opened_at=NOW))
     assert request.path == "/organizers/acme/orders/"
     assert request.params == (
-        ("page", "1"), ("page_size", "50"), ("include_canceled_positions", "true"), ("include_canceled_fees", "true"),
-        ("modified_since", "2026-11-20T03:30:15.250000Z"),
+        ("page", "1"), ("page_size", "50"), ("ordering", "last_modified"), ("include_canceled_positions", "true"),
+        ("include_canceled_fees", "true"), ("modified_since", "2026-11-20T03:30:15.250000Z"),
     )  # fmt: skip
-    body = {"next": "http://internal:8000/api/v1/organizers/acme/orders/?page=2&x=1", "results": [{"code": "A"}]}
+    order = {"event": "conf", "code": "A", "last_modified": "2026-11-20T05:00:00+01:00"}
+    body = {"next": "http://internal:8000/api/v1/organizers/acme/orders/?page=2&x=1", "results": [order]}
     read = feed.read(Cursor(opened_at=NOW), reply(body, x_page_generated="2026-11-21T03:59:59.5Z"))
     assert read.next is not None
-    assert (read.next.position, read.next.token) == (2, None)
+    assert (read.next.position, read.next.token, read.next.last_key) == (0, None, "2026-11-20T04:00:00+00:00")
     assert read.vendor_now == datetime(2026, 11, 21, 3, 59, 59, 500000, tzinfo=UTC)
+    following = feed.request(Cursor(since=SINCE, opened_at=NOW, last_key=read.next.last_key))
+    assert dict(following.params)["modified_since"] == "2026-11-20T04:00:00Z"
     assert feed.read(Cursor(opened_at=NOW), reply({"next": None, "results": [{}]})).next is None
+
+
+def test_an_empty_list_of_a_whole_organizer_is_proven() -> None:
+    feed, empty = PretixOrders("acme"), reply({"next": None, "results": []})
+    asked: list[tuple[str, bool]] = []
+
+    def ask(cursor: Cursor, answer: Reply) -> Cursor | None:
+        request = feed.request(cursor)
+        asked.append((request.path, request.probe))
+        read = feed.read(cursor, answer)
+        assert not any(read.records.values())
+        return None if read.next is None else Cursor(opened_at=NOW, token=read.next.token)
+
+    start = ask(Cursor(opened_at=NOW), empty)
+    assert start is not None
+    assert ask(start, reply({"next": None, "results": [{"code": "A"}]})) is None, "an older order is proof enough"
+    events = ask(start, empty)
+    assert events is not None
+    with pytest.raises(AuthenticationError, match="sees no event"):
+        feed.read(events, empty)
+    first = ask(events, reply({"results": [{"slug": "a"}, {"slug": "b"}]}))
+    assert first is not None
+    assert ask(first, empty) is None, "no order, but it may be viewed"
+    second = ask(first, reply({"detail": "no"}, 403))
+    assert second is not None
+    ask(second, empty)
+    orders = "/organizers/acme/orders/"
+    of = "/organizers/acme/events/{}/orders/".format
+    assert asked == [(orders, False), (orders, False), (orders, False), ("/organizers/acme/events/", False),
+                     (of("a"), True), (of("a"), True), (of("b"), False)]  # fmt: skip
 
 
 def test_pretix_below_an_event_knows_its_event() -> None:
@@ -134,9 +168,25 @@ def test_pretix_errors() -> None:
     assert type(api.classify(first, reply({"detail": "Invalid page."}, 404))) is PermanentError
     assert type(api.classify(first, reply({"detail": "Invalid token."}, 401))) is AuthenticationError
     assert type(api.classify(first, reply({"detail": "throttled"}, 429))) is TransientError
-    assert (
-        PretixOrders("a").read(Cursor(opened_at=NOW, position=3), reply({"detail": "Invalid page."}, 404)).next is None
-    )
+    gone = Cursor(opened_at=NOW, position=120, token="tie:0:conf/A/2026", last_key="2026-11-20T04:00:00+00:00")
+    again = PretixOrders("a").read(gone, reply({"detail": "Invalid page."}, 404)).next
+    assert again is not None
+    assert (again.position, again.token, again.last_key) == (0, "tie:1:", gone.last_key)
+
+
+def test_a_pretix_refusal_names_what_the_settings_say() -> None:
+    refusal = reply({"detail": "You do not have permission to perform this action."}, 403)
+    feed = PretixOrders("acme", ("conf", "Nordlys"))
+    api = PretixApi(organizer="acme", events=("conf", "Nordlys"))
+    request = feed.request(Cursor(opened_at=NOW))
+    for sentence in (str(api.classify(request, refusal)), str(api.classify(request, reply({}, 500)))):
+        assert "/organizers/acme/" in sentence
+        assert "{organizer}" not in sentence
+    found = api.classify(request, refusal)
+    assert type(found) is AuthenticationError
+    assert "wrong slug" in str(found)
+    assert "`acme` and events conf, Nordlys" in str(found)
+    assert api.classify(replace(request, probe=True), refusal) is None
 
 
 def test_positions_come_out_of_sound_orders_only() -> None:
