@@ -107,6 +107,17 @@ def resync(
 
 
 @app.command()
+def enrol(
+    connection: Annotated[str, typer.Argument(help="Connection whose auth is a `grant`.")],
+    lifetime_s: Annotated[float, typer.Option(help="Seconds for which an access token given with it is good.")] = 0,
+) -> None:
+    """Authorise a connection: store the refresh token that the vendor gave you (asked for, or read from a pipe)."""
+    from sync_pipeline.cli import enrolment
+
+    asyncio.run(enrolment.enrol(connection, lifetime_s=lifetime_s))
+
+
+@app.command()
 def verify(
     as_json: Json = False,
     deep: Annotated[bool, typer.Option(help="Also read every landed page and check its hash.")] = False,

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from sync_pipeline.kernel.canonical import Counts
@@ -21,6 +22,9 @@ from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.stream import Stream
 from sync_pipeline.trust.logger import get_logger
+
+POLL_REACH = timedelta(days=1)
+"""A window that goes back further is a backfill."""
 
 AHEAD = 16
 """Pages that may wait to be landed: bounds memory, and is the largest group committed together."""
@@ -174,7 +178,9 @@ class Walk:
         for attempt in range(1, READ_ATTEMPTS + 1):
             self._crash.reach(CrashPoint.REQUEST_GRANTED)
             result.requests += 1
-            reply = await self._gateway.send(request, feed=self._source, correlation_id=self._session)
+            reply = await self._gateway.send(
+                request, feed=self._source, correlation_id=self._session, lane=_lane(cursor, self._clock.now())
+            )
             self._crash.reach(CrashPoint.REPLY_RECEIVED)
             if reply.not_modified:
                 return reply, PageRead({}, None)
@@ -289,3 +295,8 @@ def _place(cursor: Cursor) -> str:
     if not cursor.is_open:
         return f"watermark {watermark}, window closed"
     return f"watermark {watermark}, part {cursor.part}, position {cursor.position}, page {cursor.pages}"
+
+
+def _lane(cursor: Cursor, now: datetime) -> Lane:
+    """History is read with what the polls leave."""
+    return "P4" if cursor.since is None or now - cursor.since > POLL_REACH else "P2"

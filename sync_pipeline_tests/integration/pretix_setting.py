@@ -31,6 +31,9 @@ class Watched:
     gateway: Gateway
     between: Between
 
+    def left(self) -> tuple[int, float] | None:
+        return self.gateway.left()
+
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         reply = await self.gateway.send(request, feed=feed, correlation_id=correlation_id, lane=lane)
         await self.between(request, reply)
