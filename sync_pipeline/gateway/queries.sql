@@ -9,7 +9,7 @@ set window_limit = excluded.window_limit, window_seconds = excluded.window_secon
 delete from sync.quota where scope = %(scope)s and not window_name = any(%(names)s)
 
 -- name: grant
-select granted, wait, scope, window_name, now, left_over
+select granted, wait, scope, window_name, now, held
 from sync.quota_grant(%(scopes)s, %(lane)s, %(least)s, %(most)s)
 
 -- name: give_back

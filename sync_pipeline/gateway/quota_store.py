@@ -53,7 +53,7 @@ class _Answer:
     scope: str | None
     window: str | None
     now: datetime
-    left: Sequence[int]
+    held: Sequence[int]
 
 
 class Quota:
@@ -199,7 +199,8 @@ class Quota:
         answer = _Answer(*found[0])
         if answer.granted:
             names = sorted((node.scope, pace.name) for node in self._nodes for pace in node.paces)
-            self._left.update(zip((name for name in names if name[0] in path.scopes), answer.left, strict=True))
+            asked = (name for name in names if name[0] in path.scopes)
+            self._left.update(zip(asked, (held - answer.granted for held in answer.held), strict=True))
         return answer
 
     async def _local_share(self, paces: Sequence[Pace], weight: int) -> None:

@@ -31,7 +31,12 @@ class Grant:
     wait: float
     scope: str | None
     window: str | None
-    left: list[int]
+    held: list[int] | None
+
+    @property
+    def left(self) -> list[int]:
+        assert self.held is not None
+        return [held - self.granted for held in self.held]
 
 
 class Tree:
@@ -61,7 +66,7 @@ class Tree:
 
     def ask(self, *scopes: str, lane: int = 0, at: float, least: int = 1, most: int = 1) -> Grant:
         row = self.conn.execute(
-            "select granted, wait, scope, window_name, left_over from sync.quota_grant(%s, %s, %s, %s, %s)",
+            "select granted, wait, scope, window_name, held from sync.quota_grant(%s, %s, %s, %s, %s)",
             (list(scopes), lane, least, most, START + timedelta(seconds=at)),
         ).fetchone()
         assert row is not None

@@ -64,8 +64,8 @@ FULL = (
     + _large("lag", "count", (0.3,))
 )
 QUICK = [
-    World("lognormal", 150, 0.5, True, "staleness", "changed", warm_days=21, days=10, step=10),
-    World("lognormal", 150, 0.5, False, "lag", "count", warm_days=21, days=10, step=10),
+    World("lognormal", 1000, 0.5, True, "staleness", "changed", warm_days=21, days=10, step=40),
+    World("lognormal", 1000, 0.5, False, "lag", "count", warm_days=21, days=10, step=40),
 ]
 
 
@@ -84,7 +84,7 @@ def freshness(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     staleness: list[Compared] = []
     lag: list[Compared] = []
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        hotel = pool.submit(_hotel, (40, 1.5) if quick else (1000, 2.0))
+        hotel = pool.submit(_hotel, (100, 1.5) if quick else (1000, 2.0))
         for world, row in zip(worlds, pool.map(_compared, worlds), strict=True):
             (staleness if world.objective == "staleness" else lag).append(row)
             say(

@@ -162,7 +162,7 @@ end $$;
 
 -- May `lane` (0 to 4) have between `least_tokens` and `most_tokens` of every window of these nodes? `granted` says how many
 -- (in all nodes or in none; 0: none), to be used at once; and `wait` the seconds from `now` until asking again may help, if
--- none. `left_over`: what each window still holds, in the order of scope and name. `at` stands for the clock in tests.
+-- none. `held`: what each window held before, in the order of scope and name. `at` stands for the clock in tests.
 --
 -- A sliding window is kept by a count: the grants of the last window and slack, in 200 slots, never exceed the limit,
 -- whatever came before (a burst does not put burst and rate into one window). Within that, by lane: P0 takes what is free;
@@ -173,8 +173,9 @@ end $$;
 -- A daily window keeps a share for the lanes above that melts away towards the vendor's midnight.
 create function sync.quota_grant(
   scopes text[], lane integer, least_tokens integer, most_tokens integer, at timestamptz default null
-) returns table (granted integer, wait double precision, scope text, window_name text, now timestamptz, left_over integer[])
+) returns table (granted integer, wait double precision, scope text, window_name text, now timestamptz, held integer[])
 language plpgsql set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
 declare
   bursts constant double precision[] := array[1, 0.9, 0.75, 0.6, 0.5];   -- part of the burst, by lane
   kept constant double precision[] := array[0, 0.1, 0.25, 0.4, 0.6];     -- part of a window left for the lanes above
@@ -188,7 +189,8 @@ declare
   worst double precision := 0;
   worst_scope text;
   worst_window text;
-  lefts integer[];
+  held_before integer[] := '{}';
+  stale boolean := true;
 begin
   perform set_config('synchronous_commit', 'off', true);
   perform 1 from sync.quota q where q.scope = any(scopes) order by q.scope, q.window_name for update;
@@ -198,14 +200,14 @@ begin
   t := coalesce(at, clock_timestamp());
   select b.seen_at into boot from sync.quota_boot b where b.started = pg_postmaster_start_time();
   boot := coalesce(boot, sync.quota_booted());
-  perform 1 from sync.quota q where q.scope = any(scopes) and (q.booted_at is distinct from boot or case q.kind
-    when 'sliding' then q.slot < sync.quota_slot(q.window_seconds, q.slack, t)
-    else q.day is null or q.day < (t at time zone q.zone)::date end);
-  if found then
-    perform sync.quota_forward(scopes, t, boot);
-  end if;
+  <<judge>>
+  loop
   for k in
-    select q.scope, q.window_name, c.room,
+    select q.booted_at is distinct from boot or case q.kind
+        when 'sliding' then q.slot < sync.quota_slot(q.window_seconds, q.slack, t)
+        else q.day is null or q.day < (t at time zone q.zone)::date end as stale,
+      q.window_limit - case q.kind when 'sliding' then q.counted else q.used end as held,
+      q.scope, q.window_name, c.room,
       greatest(extract(epoch from q.blocked_until - t), case
         when q.kind = 'sliding' then case
           when c.room + c.melting < least_tokens then sync.quota_full(q, least_tokens - c.room - c.melting, t)
@@ -255,7 +257,18 @@ begin
       offset 0
     ) c
     where q.scope = any(scopes)
+    order by q.scope collate "C", q.window_name collate "C"
   loop
+    if k.stale and stale then
+      -- once; most grants find the tree as the last one left it
+      perform sync.quota_forward(scopes, t, boot);
+      stale := false;
+      number := most_tokens;
+      worst := 0;
+      held_before := '{}';
+      continue judge;
+    end if;
+    held_before := held_before || k.held;
     number := least(number, k.room);
     if k.pause > worst then
       worst := k.pause; worst_scope := k.scope; worst_window := k.window_name;
@@ -266,34 +279,38 @@ begin
       where q.scope = k.scope and q.window_name = k.window_name;
     end if;
   end loop;
+  exit judge;
+  end loop;
   if worst > 0 then
-    return query select 0, worst, worst_scope, worst_window, t, null::integer[];
+    granted := 0;
+    wait := worst;
+    scope := worst_scope;
+    window_name := worst_window;
+    now := t;
+    return next;
     return;
   end if;
-  with booked as (
-    update sync.quota q set
-      slots[q.slot % 201 + 1] = q.slots[q.slot % 201 + 1] + case q.kind when 'sliding' then number else 0 end,
-      counted = q.counted + case q.kind when 'sliding' then number else 0 end,
-      oldest = case when q.counted = 0 then q.slot else q.oldest end,
-      share = s.share,
-      share_at = greatest(t, q.share_at),
-      tat = greatest(q.tat, t) + make_interval(secs => number * q.emission / s.share),
-      lane_at[place] = t + make_interval(secs => number * q.emission / s.share / floors[place]),
-      claimed_until = case when q.claim_lane = lane then null else q.claimed_until end,
-      used = q.used + case q.kind when 'sliding' then 0 else number end,
-      late = q.late + case when q.kind = 'daily' and (t + make_interval(secs => q.slack)) at time zone q.zone
-                                >= (q.day + 1)::timestamp then number else 0 end,
-      updated_at = t
-    from (
-      select i.scope, i.window_name,
-        sync.quota_share(i.share, i.share_at, i.emission, t) as share
-      from sync.quota i where i.scope = any(scopes)
-    ) s
-    where q.scope = s.scope and q.window_name = s.window_name
-    returning q.scope, q.window_name, q.window_limit - case q.kind when 'sliding' then q.counted else q.used end as rest
-  )
-  select array_agg(b.rest order by b.scope, b.window_name) into lefts from booked b;
-  return query select number, 0::double precision, null::text, null::text, t, lefts;
+  update sync.quota q set
+    slots[q.slot % 201 + 1] = q.slots[q.slot % 201 + 1] + case q.kind when 'sliding' then number else 0 end,
+    counted = q.counted + case q.kind when 'sliding' then number else 0 end,
+    oldest = case when q.counted = 0 then q.slot else q.oldest end,
+    share = sync.quota_share(q.share, q.share_at, q.emission, t),
+    share_at = greatest(t, q.share_at),
+    tat = greatest(q.tat, t) + make_interval(secs =>
+      number * q.emission / sync.quota_share(q.share, q.share_at, q.emission, t)),
+    lane_at[place] = t + make_interval(secs =>
+      number * q.emission / sync.quota_share(q.share, q.share_at, q.emission, t) / floors[place]),
+    claimed_until = case when q.claim_lane = lane then null else q.claimed_until end,
+    used = q.used + case q.kind when 'sliding' then 0 else number end,
+    late = q.late + case when q.kind = 'daily' and (t + make_interval(secs => q.slack)) at time zone q.zone
+                              >= (q.day + 1)::timestamp then number else 0 end,
+    updated_at = t
+  where q.scope = any(scopes);
+  granted := number;
+  wait := 0;
+  now := t;
+  held := held_before;
+  return next;
 end $$;
 
 -- Tokens that were never used, though they might have been at `used_at`: they come back as if they had not been taken. (A day
