@@ -82,8 +82,8 @@ def quota_asset() -> dg.AssetsDefinition:
 
 
 def _picture(audit: QuotaAudit) -> str:
-    title = f"Calls an hour by lane, last {audit.hours} hours"
-    return as_markdown(hourly_png(audit.by_hour, title=title), title)
+    title = f"Calls an hour by lane, last {audit.hours} hours (UTC)"
+    return as_markdown(hourly_png(audit.by_hour, title=title, until=audit.at, span=audit.hours), title)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -208,6 +208,8 @@ def _metadata(
             shown["watermark"] = dg.MetadataValue.timestamp(facts.watermark)
         if facts.next_due is not None:
             shown["next_due"] = dg.MetadataValue.timestamp(facts.next_due)
+        if facts.why is not None:
+            shown["why"] = facts.why
     if stage == "validated":
         shown["dagster/row_count"] = rows
         if again is None:

@@ -40,6 +40,7 @@ class FeedFacts:
     watermark: datetime | None
     caught_up_at: datetime | None
     next_due: datetime | None
+    why: str | None
     deferred_until: datetime | None
     deferred_reason: str | None
     last_error: str | None

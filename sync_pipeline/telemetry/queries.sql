@@ -22,7 +22,7 @@ with pages as (
     and (received <> applied + unchanged + superseded + held + quarantined
          or (status = 'landed' and landed_at < clock_timestamp() - interval '10 minutes'))
 ), state as (
-  select watermark, caught_up_at, next_due, deferred_until, deferred_reason, last_error
+  select watermark, caught_up_at, next_due, why, deferred_until, deferred_reason, last_error
   from sync.feed_state where connection = %(connection)s and feed = %(feed)s
 ), open as (
   select count(*) filter (where kind = 'quarantine') as quarantined, count(*) filter (where kind = 'dead_letter') as dead
@@ -33,7 +33,7 @@ with pages as (
 select pages.pages::integer, pages.received::integer, pages.applied::integer, pages.unchanged::integer,
        pages.superseded::integer, pages.held::integer, pages.quarantined::integer, pages.first_page,
        calls.requests::integer, calls.answers_429::integer, calls.retries::integer, calls.waited_s::double precision,
-       broken.number::integer as broken_pages, state.watermark, state.caught_up_at, state.next_due, state.deferred_until,
+       broken.number::integer as broken_pages, state.watermark, state.caught_up_at, state.next_due, state.why, state.deferred_until,
        state.deferred_reason, state.last_error, open.quarantined::integer as open_quarantine, open.dead::integer as dead_letters,
        held.number::integer as held_now, clock_timestamp() as now
 from pages, calls, broken, open, held left join state on true

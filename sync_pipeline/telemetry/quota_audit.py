@@ -17,14 +17,15 @@ from sync_pipeline.telemetry.quota_plan import Cost, backfill, forecast, new_fee
 
 SQL = queries(__package__)
 HOURS = 24
-PACE_S = 3600.0
-"""The present pace is that of the last hour."""
+PACE_S = 600.0
+"""The present pace is that of the last ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaAudit:
     """Rows for people, each list a table. Every number of calls is of the last `hours`, if the column does not say else."""
 
+    at: datetime
     hours: int
     tree: Sequence[Mapping[str, Any]]
     use: Sequence[Mapping[str, Any]]
@@ -64,16 +65,16 @@ async def quota_audit(
                 "scope": row["scope"],
                 "window": row["window"],
                 "limit": row["limit"],
-                "seconds": round(row["seconds"]),
                 "used": row["used"],
                 "left": row["left"],
-                "at_this_pace": f"{ahead.share:.0%} of it by {'midnight' if row['kind'] == 'daily' else 'each window'}",
+                "at_this_pace": f"{ahead.share:.0%} {'by midnight' if row['kind'] == 'daily' else 'of it used'}",
                 "exhausted_at": ahead.exhausted_at,
                 "blocked_until": row["blocked_until"],
             }
         )
     hourly = {"hours": hours}
     return QuotaAudit(
+        now,
         hours,
         tree,
         await select(database, "quota_use", hourly),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 LANES = {"P0": "#1b4965", "P1": "#2a9d8f", "P2": "#8ab17d", "P3": "#e9c46a", "P4": "#f4a261"}
 REFUSED = "#c1121f"
+HOUR = 1 / 24
+"""Matplotlib counts days."""
 
 
-def hourly_png(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
-    """`rows`: hour, connection, lane, calls, answers_429. One panel a connection; none gives a picture that says so."""
+def hourly_png(rows: Sequence[Mapping[str, Any]], *, title: str, until: datetime, span: int) -> bytes:
+    """`rows`: hour, connection, lane, calls, answers_429, for the `span` hours before `until`. One panel a connection; none
+    gives a picture that says so."""
     from matplotlib.dates import DateFormatter
     from matplotlib.figure import Figure
 
@@ -25,18 +29,20 @@ def hourly_png(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
         for lane, colour in LANES.items():
             calls = [_sum(rows, name, hour, "calls", lane) for hour in hours]
             if any(calls):
-                panel.bar(hours, calls, bottom=base, width=0.03, color=colour, label=lane)
+                panel.bar(hours, calls, bottom=base, width=HOUR * 0.9, align="edge", color=colour, label=lane)
                 base = [under + more for under, more in zip(base, calls, strict=True)]
         refused = [_sum(rows, name, hour, "answers_429") for hour in hours]
         if any(refused):
-            panel.plot(hours, refused, "v", color=REFUSED, label="429")
+            middle = [hour + timedelta(minutes=27) for hour in hours]
+            panel.plot(middle, refused, "v", color=REFUSED, label="429")
         panel.set_title(name, loc="left", fontsize=10)
         panel.set_ylabel("calls an hour", fontsize=8)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.xaxis.set_major_formatter(DateFormatter("%d %b %H:%M"))  # type: ignore[no-untyped-call]
+        panel.xaxis.set_major_formatter(DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
         if any(base):
-            panel.legend(fontsize=7, frameon=False, ncols=6, loc="upper left")
+            panel.legend(fontsize=7, frameon=False, ncols=6, loc="lower right", bbox_to_anchor=(1, 1))
+        panel.set_xlim(until - timedelta(hours=span), until + timedelta(minutes=5))
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
