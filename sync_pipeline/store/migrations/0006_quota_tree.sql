@@ -211,7 +211,7 @@ begin
       greatest(extract(epoch from q.blocked_until - t), case
         when q.kind = 'sliding' then case
           when c.room + c.melting < least_tokens then sync.quota_full(q, least_tokens - c.room - c.melting, t)
-          when c.room < least_tokens then greatest(0.001, least(sync.quota_full(q, least_tokens - c.room, t),
+          when c.room < least_tokens then least(sync.quota_full(q, least_tokens - c.room, t), 0.001 + greatest(0,
             (c.ageing - (c.room + c.melting - least_tokens + 1) / (q.window_limit * kept[place]))
               * (q.window_seconds + q.slack)))
           when lane = 0 then c.owed - q.burst * c.emission
@@ -228,8 +228,8 @@ begin
     from sync.quota q
     cross join lateral (
       -- the part of a window until its oldest call leaves it
-      select case when q.counted = 0 then 1 else greatest(0, least(1, (q.oldest + 201) / 200.0::double precision
-        - extract(epoch from t)::double precision / (q.window_seconds + q.slack))) end as ageing
+      select case when q.counted = 0 then 1 else greatest(0, (q.oldest + 201) / 200.0::double precision
+        - extract(epoch from t)::double precision / (q.window_seconds + q.slack)) end as ageing
       offset 0
     ) a
     cross join lateral (
@@ -237,7 +237,7 @@ begin
         lane = 0 or q.lane_at[place] <= t as due,
         a.ageing,
         case when lane = 0 or q.lane_at[place] <= t then 0
-          else floor(q.window_limit * kept[place] * a.ageing)::integer end as melting,
+          else floor(q.window_limit * kept[place] * least(1, a.ageing))::integer end as melting,
         extract(epoch from (((q.day + 1)::timestamp) at time zone q.zone) - t)::double precision as to_midnight
       offset 0  -- computed once, not in each place that reads it
     ) s
@@ -270,7 +270,8 @@ begin
     end if;
     held_before := held_before || k.held;
     number := least(number, k.room);
-    if k.pause > worst then
+    -- (less than that is a rounding of the arithmetic)
+    if k.pause > greatest(worst, 0.00001) then
       worst := k.pause; worst_scope := k.scope; worst_window := k.window_name;
     end if;
     if k.claims then
