@@ -85,8 +85,17 @@ async def quota_audit(
 
 
 async def _pace(database: Database, scope: str, connections: Sequence[Connection], now: datetime) -> float:
-    names = [each.name for each in connections if any(node.scope == scope for node in each.quota)]
-    [found] = await select(database, "calls_since", {"connections": names, "since": now - timedelta(seconds=PACE_S)})
+    """Calls a second that a node was charged with: of all its connections, and of its endpoint where it has one."""
+    charged = [(each.name, node.endpoint) for each in connections for node in each.quota if node.scope == scope]
+    [found] = await select(
+        database,
+        "calls_since",
+        {
+            "connections": [name for name, _ in charged],
+            "endpoints": [endpoint for _, endpoint in charged],
+            "since": now - timedelta(seconds=PACE_S),
+        },
+    )
     return float(found["calls"]) / PACE_S
 
 
