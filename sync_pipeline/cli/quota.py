@@ -48,22 +48,28 @@ async def backfill(target: str, *, days: int, as_json: bool) -> None:
             page_size=source.page_size,
             now=SystemClock().now(),
         )
-    _say(f"listing {days} days of {target} again", cost, as_json=as_json)
+    count = f"the last {days} days" if days > 1 else "the last day"
+    note = f"in lane P3 at least {_span(cost)}; each of {', '.join(source.yields)} is listed by itself"
+    _say(f"listing {count} of {target} again", cost, note, as_json=as_json)
 
 
 def new_feed(connection: str, *, every: float, as_json: bool) -> None:
     setup, _ = find_setup(connection)
     cost = feed_cost(setup.connection, interval_s=every)
-    _say(f"one more feed of {connection}, asked every {in_words(every)}, for a day", cost, as_json=as_json)
+    _say(f"one more feed of {connection}, asked every {in_words(every)}", cost, "a day, in lane P2", as_json=as_json)
 
 
-def _say(what: str, cost: Cost, *, as_json: bool) -> None:
-    takes = None if cost.takes is None else cost.takes.total_seconds()
+def _say(what: str, cost: Cost, note: str, *, as_json: bool) -> None:
     if as_json:
+        takes = None if cost.takes is None else cost.takes.total_seconds()
         emit({"calls": cost.calls, "share_of_a_day": round(cost.share, 4), "seconds": takes})
         return
-    how_long = "never: nothing is left of the limit" if takes is None else f"at least {in_words(takes)}"
-    console.print(f"{what}: {cost.calls} calls, {cost.share:.1%} of a day's limit; takes {how_long} in lane P4")
+    calls = f"{cost.calls} calls" if cost.calls != 1 else "1 call"
+    console.print(f"{what}: {calls} ({cost.share:.1%} of what the limit gives in a day), {note}")
+
+
+def _span(cost: Cost) -> str:
+    return "for ever: nothing is left of the limit" if cost.takes is None else in_words(cost.takes.total_seconds())
 
 
 async def breakers(*, as_json: bool) -> None:

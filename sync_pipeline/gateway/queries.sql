@@ -25,13 +25,7 @@ set blocked_until = greatest(blocked_until, clock_timestamp() + make_interval(se
 where scope = any(%(scopes)s)
 
 -- name: lower_share
--- A refusal that nothing announced: the vendor grants less than the limit says. Additive increase,
--- multiplicative decrease (Chiu and Jain, 1989); refusals of calls that were on their way count as one.
-update sync.quota
-set share = greatest(0.05, sync.quota_share(share, share_at, emission, clock_timestamp()) * 0.85),
-    share_at = clock_timestamp()
-where scope = any(%(scopes)s) and kind = 'sliding' and remaining_said is null
-  and (share = 1 or share_at < clock_timestamp() - interval '2 seconds')
+select sync.quota_lower(%(scopes)s)
 
 -- name: told
 select sync.quota_told(%(scopes)s, %(name)s, %(remaining)s, %(reset_s)s, %(leave_s)s)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sync_pipeline.gateway.feedback import PAST
 from sync_pipeline.gateway.quota import LANES, LEASE_S, Node, Pace, cool_off, lease_size, tree
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred, TransientError
@@ -257,7 +258,8 @@ class Quota:
         if feedback.remaining > 0 and feedback.remaining >= known - max(2, UNSEEN * pace.limit):
             return
         reset_s = pace.seconds
-        if feedback.reset_at is not None:
+        # A reset long past is a mistake (a delay read as an epoch is in 1970): not said.
+        if feedback.reset_at is not None and feedback.reset_at - now >= -PAST:
             reset_s = min(pace.seconds, max(0.0, (feedback.reset_at - now).total_seconds()))
         await self._db.statement(
             SQL.told,

@@ -98,12 +98,15 @@ select connection, endpoint, calls, round((p50_s * 1000)::numeric)::integer as p
 from sync.latency order by 1, 2
 
 -- name: calls_since
-select count(*)::integer as calls from sync.audit
-where connection = any(%(connections)s) and at > %(since)s and status is not null
+-- Of these connections; of one endpoint only where `endpoints` names it.
+select count(*)::integer as calls
+from unnest(%(connections)s::text[], %(endpoints)s::text[]) as c (connection, endpoint)
+join sync.audit a on a.connection = c.connection and a.endpoint = coalesce(c.endpoint, a.endpoint)
+where a.at > %(since)s and a.status is not null
 
--- name: records_a_day
-select (count(*) / 30.0)::double precision as records from {target}
-where connection = %(connection)s and feed = %(feed)s and modified_at > clock_timestamp() - interval '30 days'
+-- name: records_of_days
+select count(*)::integer as records from {target}
+where connection = %(connection)s and feed = %(feed)s and modified_at > clock_timestamp() - make_interval(days => %(days)s)
 
 -- name: breakers_open
 select connection, scope as endpoint, state, failures, opened_at, retry_at, reason

@@ -17,8 +17,8 @@ from sync_pipeline.telemetry.quota_plan import Cost, backfill, forecast, new_fee
 
 SQL = queries(__package__)
 HOURS = 24
-PACE_S = 600.0
-"""The present pace is that of the last ten minutes."""
+PACE_S = 3600.0
+"""The present pace is that of the last hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +86,33 @@ async def quota_audit(
 
 
 async def _pace(database: Database, scope: str, connections: Sequence[Connection], now: datetime) -> float:
-    names = [each.name for each in connections if any(node.scope == scope for node in each.quota)]
-    [found] = await select(database, "calls_since", {"connections": names, "since": now - timedelta(seconds=PACE_S)})
+    """Calls a second that a node was charged with: of all its connections, and of its endpoint where it has one."""
+    charged = [(each.name, node.endpoint) for each in connections for node in each.quota if node.scope == scope]
+    [found] = await select(
+        database,
+        "calls_since",
+        {
+            "connections": [name for name, _ in charged],
+            "endpoints": [endpoint for _, endpoint in charged],
+            "since": now - timedelta(seconds=PACE_S),
+        },
+    )
     return float(found["calls"]) / PACE_S
 
 
 async def backfill_cost(
     database: Database, connection: Connection, feed: str, table: str, *, days: int, page_size: int, now: datetime
 ) -> Cost:
-    """What listing the last `days` of a feed again would take, at its records a day."""
-    statement = sql.SQL(SQL.records_a_day).format(target=sql.Identifier(*table.split(".")))
+    """What listing the last `days` of a feed again would take, by the records that the store holds of them."""
+    statement = sql.SQL(SQL.records_of_days).format(target=sql.Identifier(*table.split(".")))
     async with database.transaction() as conn:
-        found = await (await conn.execute(statement, {"connection": connection.name, "feed": feed})).fetchone()
+        parameters = {"connection": connection.name, "feed": feed, "days": days}
+        found = await (await conn.execute(statement, parameters)).fetchone()
     assert found is not None
     pace = await _pace(database, connection.quota[0].scope, [connection], now)
     tightest = min(connection.windows, key=lambda window: window.limit / window.seconds)
     return backfill(
-        records=found[0] * days,
+        records=found[0],
         page_size=page_size,
         limit=tightest.limit,
         seconds=tightest.seconds,

@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 
 POLLS_A_DAY_S = 86_400.0
 
+NEVER_S = 10 * 365 * 86_400.0
+"""Longer is never: a hair of a limit is left, by rounding or in truth."""
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -59,7 +62,7 @@ def backfill(*, records: float, page_size: int, limit: int, seconds: float, call
     """`records` listed in pages, by what the others leave of a window (P4 gets what nobody above it uses)."""
     calls = max(1, math.ceil(records / page_size))
     free = limit / seconds - calls_a_second
-    takes = timedelta(seconds=calls / free) if free > 0 else None
+    takes = timedelta(seconds=calls / free) if free * NEVER_S >= calls else None
     return Cost(calls, calls / (limit / seconds * 86_400), takes)
 
 

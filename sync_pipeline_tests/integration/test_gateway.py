@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,117 +19,11 @@ from sync_pipeline.kernel.errors import (
     PermanentError,
     TransientError,
 )
-from sync_pipeline.kernel.feed import AuthSpec, Connection, Lane, QuotaWindow, Request
+from sync_pipeline.kernel.feed import Connection, QuotaWindow, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.secrets import EnvironmentSecrets
-from sync_pipeline.vendors.rest import RateHeaders, RestApi
+from sync_pipeline_tests.integration.gateway_setting import GET, SkippingClock, Vendor, answer, gateway, send
 from sync_pipeline_tests.things import rows
-
-WIDE = (QuotaWindow("minute", 6000, 60, burst=1000),)
-GET = Request("/things/{id}", "/things/1")
-Handler = Callable[[str, dict[str, str]], bytes]
-
-
-class SkippingClock:
-    """The system's clock, except that sleeping takes no time and is written down."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        await asyncio.sleep(0)
-
-
-def answer(status: int, body: bytes = b"{}", **headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-@dataclass
-class Vendor:
-    """A server that answers from a script, then 200; it notes what it was asked and when."""
-
-    script: list[bytes] = field(default_factory=list)
-    default: bytes = field(default_factory=lambda: answer(200))
-    seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    at: list[float] = field(default_factory=list)
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    port: int = 0
-    delay: float = 0.0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Vendor]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            await server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                lines = head.decode().split("\r\n")
-                headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
-                self.at.append(asyncio.get_running_loop().time())
-                self.asked.set()
-                self.seen.append((lines[0].split(" ")[1], headers))
-                await asyncio.sleep(self.delay)
-                reply = self.script.pop(0) if self.script else self.default
-                writer.write(reply)
-                await writer.drain()
-                if b"close-now" in reply or not reply:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def connection(self, **more: object) -> Connection:
-        windows = more.pop("windows", WIDE)
-        made = Connection(
-            name="shop",
-            api=RestApi(windows, RateHeaders()),  # type: ignore[arg-type]
-            base_url=f"http://127.0.0.1:{self.port}",
-            auth=AuthSpec("bearer", "SHOP_TOKEN"),
-            windows=windows,  # type: ignore[arg-type]
-            feeds={},
-            timeout_s=2,
-        )
-        return replace(made, **more)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def vendor() -> AsyncIterator[Vendor]:
-    async with Vendor().serving() as serving:
-        yield serving
-
-
-def gateway(
-    vendor: Vendor, database: Database, clock: SkippingClock | SystemClock | None = None, **more: object
-) -> Gateway:
-    env = {"SHOP_TOKEN": "s3cr3t-token"}
-    return Gateway(
-        vendor.connection(**more),
-        database=database,
-        secrets=EnvironmentSecrets(env),
-        clock=clock or SkippingClock(),
-        rng=random.Random(1),
-    )
-
-
-async def send(opened: Gateway, request: Request = GET, lane: Lane = "P0") -> int:
-    return (await opened.send(request, feed="things", correlation_id="c1", lane=lane)).status
 
 
 async def test_every_attempt_is_audited_without_ids_or_secrets(vendor: Vendor, database: Database) -> None:
@@ -160,16 +52,6 @@ async def test_retry_after_in_seconds_holds_every_worker(vendor: Vendor, databas
             await asyncio.sleep(0)  # the event is a row in the database
         assert await asyncio.gather(first, send(two)) == [200, 200]
     assert min(vendor.at[1:]) - vendor.at[0] >= 1.0
-
-
-async def test_a_long_retry_after_defers_and_is_not_cut(vendor: Vendor, database: Database) -> None:
-    vendor.script = [answer(429, retry_after="7200")]
-    async with gateway(vendor, database) as opened:
-        for _ in range(3):
-            with pytest.raises(Deferred) as caught:
-                await send(opened)
-            assert caught.value.until > datetime.now(UTC) + timedelta(seconds=7190)
-    assert len(vendor.seen) == 1
 
 
 async def test_an_http_date_is_read(vendor: Vendor, database: Database) -> None:
@@ -206,15 +88,6 @@ async def test_a_strict_second_stays_strict(vendor: Vendor, database: Database, 
     assert len(vendor.at) == 24
     for start in vendor.at:
         assert sum(1 for at in vendor.at if start <= at < start + 1.0) <= 10
-
-
-async def test_remaining_zero_stops_before_the_refusal(vendor: Vendor, database: Database) -> None:
-    vendor.script = [answer(200, x_ratelimit_remaining="0", x_ratelimit_reset="600")]
-    async with gateway(vendor, database, windows=(QuotaWindow("w", 1000, 3600, burst=100),)) as opened:
-        await send(opened)
-        with pytest.raises(Deferred):
-            await send(opened)
-    assert len(vendor.seen) == 1
 
 
 async def test_the_vendors_word_only_lowers(vendor: Vendor, database: Database) -> None:
@@ -365,15 +238,3 @@ async def test_conditional_requests_save_the_body(vendor: Vendor, database: Data
         reply = await opened.send(request, feed="things", correlation_id="c")
     assert reply.not_modified
     assert vendor.seen[1][1]["if-none-match"] == '"v1"'
-
-
-async def test_without_the_store_a_fixed_share_is_left(vendor: Vendor, database: Database) -> None:
-    """Never an open gate: with the quota table gone, a worker keeps to a sixteenth of the limit."""
-    clock = SkippingClock()
-    windows = (QuotaWindow("minute", 120, 60, burst=60),)
-    async with gateway(vendor, database, clock, windows=windows) as opened:
-        await rows(database, "delete from sync.quota returning 1")
-        await send(opened)
-        await send(opened)
-    share = 16 * 61 / 120
-    assert clock.slept == pytest.approx([share, 2 * share], rel=0.02)

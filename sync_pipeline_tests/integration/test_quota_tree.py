@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,83 +14,9 @@ from hypothesis import strategies as st
 from sync_pipeline.gateway.quota import Pace
 from sync_pipeline.gateway.quota_store import SQL
 from sync_pipeline.kernel.feed import QuotaWindow
-from sync_pipeline.store.embedded import Embedded
-from sync_pipeline_tests.conftest import fresh_database
+from sync_pipeline_tests.integration.quota_setting import START, Tree, most_in_any, saturate
 
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-names = itertools.count()
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@dataclass(frozen=True)
-class Grant:
-    granted: int
-    wait: float
-    scope: str | None
-    window: str | None
-    held: list[int] | None
-
-    @property
-    def left(self) -> list[int]:
-        assert self.held is not None
-        return [held - self.granted for held in self.held]
-
-
-class Tree:
-    """The store's side of the tree. Instants are seconds from START."""
-
-    def __init__(self, conn: psycopg.Connection[Any]) -> None:
-        self.conn = conn
-
-    def node(self, *windows: QuotaWindow) -> str:
-        scope = f"n{next(names)}"
-        for pace in map(Pace.of, windows):
-            self.conn.execute(
-                SQL.ensure_window,
-                {
-                    "scope": scope,
-                    "name": pace.name,
-                    "limit": pace.limit,
-                    "seconds": pace.seconds,
-                    "kind": pace.kind,
-                    "burst": pace.burst,
-                    "emission": pace.emission,
-                    "zone": pace.zone,
-                    "slack": pace.slack,
-                },
-            )
-        return scope
-
-    def ask(self, *scopes: str, lane: int = 0, at: float, least: int = 1, most: int = 1) -> Grant:
-        row = self.conn.execute(
-            "select granted, wait, scope, window_name, held from sync.quota_grant(%s, %s, %s, %s, %s)",
-            (list(scopes), lane, least, most, START + timedelta(seconds=at)),
-        ).fetchone()
-        assert row is not None
-        return Grant(*row)
-
-    def give_back(self, scope: str, tokens: int, at: float) -> None:
-        self.conn.execute(
-            SQL.give_back, {"scopes": [scope], "tokens": tokens, "used_at": START + timedelta(seconds=at)}
-        )
-
-
-@pytest.fixture(scope="module")
-def tree(server: Embedded) -> Iterator[Tree]:
-    with fresh_database(server) as url, psycopg.connect(url, autocommit=True) as conn:
-        yield Tree(conn)
-
-
-def most_in_any(arrivals: list[float], seconds: float) -> int:
-    """An independent count: the most arrivals in any half-open window of `seconds`."""
-    arrivals = sorted(arrivals)
-    first = most = 0
-    for last, at in enumerate(arrivals):
-        while arrivals[first] <= at - seconds:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
-
 
 windows = st.builds(
     lambda limit, seconds, share: QuotaWindow("w", limit, seconds, burst=max(1, int(limit * share))),
@@ -158,24 +81,6 @@ def test_a_lane_that_is_alone_uses_the_whole_window(tree: Tree, window: QuotaWin
     assert rate * pace.emission >= 0.97
 
 
-def saturate(tree: Tree, scope: str, lanes: dict[int, float], seconds: float) -> dict[int, list[tuple[float, float]]]:
-    """Each lane asks for one token every `lanes[lane]` seconds and waits for it; grants as (asked, granted)."""
-    due = dict.fromkeys(lanes, 0.0)
-    since = dict.fromkeys(lanes, 0.0)
-    found: dict[int, list[tuple[float, float]]] = {lane: [] for lane in lanes}
-    now = 0.0
-    while now < seconds:
-        lane = min(due, key=lambda name: (due[name], -name))
-        now = due[lane]
-        grant = tree.ask(scope, lane=lane, at=now)
-        if grant.granted:
-            found[lane].append((since[lane], now))
-            since[lane] = due[lane] = max(now, since[lane] + lanes[lane])
-        else:
-            due[lane] = now + max(0.002, grant.wait)
-    return found
-
-
 def test_p0_finds_room_while_p4_saturates(tree: Tree) -> None:
     scope = tree.node(QuotaWindow("minute", 300, 60))
     found = saturate(tree, scope, {0: 1.3, 4: 0.0}, 240)
@@ -199,20 +104,6 @@ def test_no_lane_starves_each_progresses_every_minute(tree: Tree, greedy: int) -
 def test_what_nobody_above_uses_is_everybodys(tree: Tree) -> None:
     scope = tree.node(QuotaWindow("minute", 300, 60))
     assert len(saturate(tree, scope, {4: 0.0}, 180)[4]) >= 0.96 * 300 * 3
-
-
-def test_a_burst_at_a_window_boundary_is_not_doubled(tree: Tree) -> None:
-    """Fixed counters let a limit through just before their boundary and another just after it."""
-    scope = tree.node(QuotaWindow("minute", 10, 60, kind="fixed", burst=10))
-    arrivals = [at for at in [59.0 + k / 20 for k in range(60)] if tree.ask(scope, at=at).granted]
-    assert len(arrivals) == 10
-
-
-def test_idle_windows_do_not_add_up(tree: Tree) -> None:
-    """A limiter that banked a token a window let 65 calls through at a limit of 5 after idle time (PEERS.md)."""
-    scope = tree.node(QuotaWindow("second", 5, 1, burst=5))
-    tree.ask(scope, at=0)
-    assert sum(tree.ask(scope, at=3600 + k / 100).granted for k in range(65)) == 5
 
 
 def test_a_call_is_charged_to_all_nodes_or_to_none(tree: Tree) -> None:

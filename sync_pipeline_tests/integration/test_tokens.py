@@ -6,7 +6,6 @@ import asyncio
 import random
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -19,6 +18,7 @@ from sync_pipeline.kernel.errors import AuthenticationError, ConfigurationError,
 from sync_pipeline.kernel.feed import AuthSpec, Connection
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.secrets import EnvironmentSecrets, Secret
+from sync_pipeline_tests.integration.token_setting import Clock, StandingClock, enrol
 from sync_pipeline_tests.integration.token_vendor import TokenVendor
 from sync_pipeline_tests.integration.token_worker import (
     ENVIRONMENT,
@@ -34,38 +34,6 @@ from sync_pipeline_tests.things import rows
 
 OTHER_KEY = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
 WEEK_S = 7 * 86400
-
-
-class Clock:
-    """Time that passes only when told to, or slept."""
-
-    def __init__(self) -> None:
-        self.at = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.at
-
-    def seconds(self) -> float:
-        return self.at.timestamp()
-
-    def skip(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        self.skip(seconds)
-        await asyncio.sleep(0)
-
-
-class StandingClock(Clock):
-    """Many sleep at once: time does not add up their sleeps."""
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0.01)
-
-
-async def enrol(source: GrantSource, vendor: TokenVendor) -> None:
-    access, refresh = vendor.authorise()
-    await source.enrol(Pair(Secret(access), Secret(refresh)), vendor.lifetime_s)
 
 
 @pytest.mark.parametrize("revokes_old", [False, True])
@@ -153,25 +121,6 @@ def test_a_key_that_is_none_is_refused_without_showing_it(keys: str) -> None:
     with pytest.raises(ConfigurationError, match="SYNC_TOKEN_KEY must hold 32 random bytes") as caught:
         sealer(keys)
     assert not keys or keys not in str(caught.value)
-
-
-async def test_32_answers_401_on_one_token_make_one_refresh(database: Database) -> None:
-    clock = StandingClock()
-    async with (
-        TokenVendor(now=clock.seconds).serving() as vendor,
-        source_of(database, vendor.port, clock=clock, seed=1) as one,
-        source_of(database, vendor.port, clock=clock, seed=2) as two,
-    ):
-        await enrol(one, vendor)
-        clock.skip(120)
-        _, generation = await two.current()
-        again = await asyncio.gather(*((one, two)[turn % 2].rejected(generation) for turn in range(32)))
-        assert all(again)
-        found = await asyncio.gather(*((one, two)[turn % 2].current() for turn in range(32)))
-        await asyncio.gather(*((one, two)[turn % 2].rejected(generation) for turn in range(32)))
-        found += await asyncio.gather(*((one, two)[turn % 2].current() for turn in range(32)))
-    assert {found_generation for _, found_generation in found} == {generation + 1}
-    assert len(vendor.exchanges) == 1
 
 
 async def test_a_vendor_that_refuses_every_token_is_not_asked_for_more_each_time(database: Database) -> None:

@@ -26,6 +26,7 @@ create table sync.quota (
   late integer not null default 0,        -- daily: granted so late that the vendor may count it tomorrow
   share double precision not null default 1,               -- what the vendor is believed to grant of the limit
   share_at timestamptz not null default clock_timestamp(), -- it grows back from here
+  lowered_at timestamptz not null default '-infinity',     -- when a refusal lowered it last
   foreign_rate double precision not null default 0,        -- calls a second by others on the same key
   foreign_at timestamptz,
   blocked_until timestamptz,
@@ -357,6 +358,17 @@ begin
     where k.scope = q.scope and k.window_name = q.window_name;
   end loop;
 end $$;
+
+-- A refusal that nothing announced: the vendor grants less than the limit says. Additive increase, multiplicative decrease
+-- (Chiu and Jain, 1989); refusals of calls that were on their way count as one. `at` stands for the clock in tests.
+create function sync.quota_lower(scopes text[], at timestamptz default null) returns void language sql as $$
+  update sync.quota q
+  set share = greatest(0.05, sync.quota_share(q.share, q.share_at, q.emission, n.t) * 0.85), share_at = n.t,
+    lowered_at = n.t
+  from (select coalesce(at, clock_timestamp()) as t) n
+  where q.scope = any(scopes) and q.kind = 'sliding' and q.remaining_said is null
+    and q.lowered_at < n.t - interval '2 seconds'
+$$;
 
 -- The vendor says that `remaining` are left until its reset in `reset_s` seconds: the estimate may only go down to that. What
 -- it goes down by was used by others, and leaves the vendor's window in `leave_s`.

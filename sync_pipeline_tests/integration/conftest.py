@@ -1,0 +1,25 @@
+"""Fixtures of more than one file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+
+from sync_pipeline.store.embedded import Embedded
+from sync_pipeline_tests.conftest import fresh_database
+from sync_pipeline_tests.integration.gateway_setting import Vendor
+from sync_pipeline_tests.integration.quota_setting import Tree
+
+
+@pytest.fixture(scope="module")
+def tree(server: Embedded) -> Iterator[Tree]:
+    with fresh_database(server) as url, psycopg.connect(url, autocommit=True) as conn:
+        yield Tree(conn)
+
+
+@pytest.fixture
+async def vendor() -> AsyncIterator[Vendor]:
+    async with Vendor().serving() as serving:
+        yield serving
