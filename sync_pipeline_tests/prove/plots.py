@@ -247,7 +247,7 @@ def quota_use() -> Figure:
     top = above.get_ylim()[1]
     above.text((burst_from + BURST_S[1]) / 2, top, "six workers in P0", ha="center", va="top", fontsize=9)
     above.text((CRASH_S + back) / 2, top, "database\nkilled", ha="center", va="top", fontsize=9)
-    above.text(back + 0.3, 75, "workers reconnect;\nthe burst counts\nas spent", va="bottom", fontsize=9)
+    above.text(back + 0.3, 222, "workers reconnect;\nthe burst counts\nas spent", va="bottom", fontsize=9)
     refusals = "none refused" if refused[-1] == 0 else f"{refused[-1]:.0f} refused"
     figure.suptitle(
         f"One limit, shared by five lanes in four processes: {calls[-1]:,.0f} calls, {refusals}",
