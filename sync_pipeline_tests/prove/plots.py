@@ -174,7 +174,7 @@ def _law(panel: Axes, world: World, setting: Setting, interval_s: Floats) -> Non
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.axhline(setting.ceiling_s / 60, color=GREY, lw=0.8)
     panel.text(a_day.max(), setting.ceiling_s / 60 * 1.08, "ceiling", ha="right", fontsize=8, color="#555555")
-    panel.set_title("How often each source is asked, by rates learned in three days", loc="left", fontsize=11)
+    panel.set_title("How often each source is asked, by the rates ours has learned", loc="left", fontsize=11)
     panel.set_xlabel(
         "changes a day (true rate)\na dot is a source; a line is the law at the median weight of a third", fontsize=9
     )
