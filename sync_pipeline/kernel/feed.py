@@ -138,8 +138,8 @@ Lane = Literal["P0", "P1", "P2", "P3", "P4"]
 class QuotaWindow:
     """At most `limit` requests in any `seconds` (sliding), in each aligned window (fixed), or each day of `zone` (daily).
 
-    `burst` bounds what may be sent at once; so that a strict window stays strict the refill rate is
-    (limit - burst) / seconds. `source` names where the number comes from.
+    `burst` bounds what may be sent at once; the store counts the window besides, so a burst never puts more than `limit`
+    into it. `source` names where the number comes from.
     """
 
     name: str

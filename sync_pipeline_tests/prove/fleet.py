@@ -35,6 +35,8 @@ class Heard:
     calls: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
     waits: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     grants_ms: list[float] = field(default_factory=list)
+    reports: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+    """When (monotonic seconds) a process told what it called in the second before, by lane."""
 
     def listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -42,7 +44,9 @@ class Heard:
             if not line.startswith("{"):
                 continue
             found = json.loads(line)
-            second = int(time.monotonic() - self.started)
+            at = time.monotonic()
+            self.reports.append((at, found["calls"]))
+            second = int(at - self.started)
             for lane, calls in found["calls"].items():
                 self.calls[second, lane] += calls
             for lane, waits in found["waits"].items():
@@ -109,10 +113,23 @@ class Fleet:
         self.workers[number].wait()
         self.workers[number] = self._start(number, seed=rng.randrange(10**6))
 
-    def crash_database(self) -> None:
-        """SIGKILL the server, then start it again: what it had not flushed is lost."""
+    def join(self, lanes: str) -> None:
+        """One more process of workers, the last one."""
+        self.processes = [*self.processes, lanes]
+        self.workers.append(self._start(len(self.processes) - 1))
+
+    def leave(self) -> None:
+        """The last process ends."""
+        self.processes = self.processes[:-1]
+        worker = self.workers.pop()
+        worker.kill()
+        worker.wait()
+
+    def crash_database(self, away_s: float = 0) -> None:
+        """SIGKILL the server, then start it again, `away_s` later: what it had not flushed is lost."""
         pid = int((self.server.base / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
+        time.sleep(away_s)
         self.server.ensure(DATABASE)
 
     def ask(self, command: str) -> str:

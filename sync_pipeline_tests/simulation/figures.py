@@ -76,7 +76,17 @@ def hotel_figures(
     """hotel.md 6.3: 200 polls a minute for 1,000 hotels, ceiling 24 h."""
     plain = hotel(days=warm_days + days, seed=seed, hotels=hotels)
     told = hotel(days=warm_days + days, seed=seed, hotels=hotels, recall=recall)
-    setting = Setting(
+    setting = hotel_setting(hotels, warm_days)
+    return HotelFigures(
+        round_robin=simulate(plain, Cycle(plain.n), setting),
+        cron=simulate(plain, Cycle(plain.n, shuffled=True), setting),
+        ours=simulate(plain, Adaptive(plain, setting, known=False), setting),
+        hinted=simulate(told, Adaptive(told, setting, known=False), setting),
+    )
+
+
+def hotel_setting(hotels: int, warm_days: float) -> Setting:
+    return Setting(
         polls_per_day=288.0 * hotels,
         warm_days=warm_days,
         objective="staleness",
@@ -84,10 +94,4 @@ def hotel_figures(
         ceiling_s=DAY,
         step=max(10, hotels // 5),
         solve_every=10,
-    )
-    return HotelFigures(
-        round_robin=simulate(plain, Cycle(plain.n), setting),
-        cron=simulate(plain, Cycle(plain.n, shuffled=True), setting),
-        ours=simulate(plain, Adaptive(plain, setting, known=False), setting),
-        hinted=simulate(told, Adaptive(told, setting, known=False), setting),
     )
