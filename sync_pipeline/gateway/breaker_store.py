@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
 from sync_pipeline.gateway.breaker import CREDENTIAL, TIMING, Breaker, Outcome, Timing, admit, decide, is_credential
-from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S
+from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S, STORE_PATIENCE_S
 from sync_pipeline.kernel.clock import Clock
-from sync_pipeline.kernel.errors import AuthenticationError, Deferred
+from sync_pipeline.kernel.errors import AuthenticationError, Deferred, TransientError
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
@@ -73,12 +74,12 @@ class Breakers:
         known = self._known.get(scope)
         stale = self._monotonic() - self._read_at >= self._timing.poll_s
         if stale or (known is not None and known.state != "closed"):
-            async with self._db.transaction() as conn:
-                found = await conn.execute(SQL.breaker_read, {"connection": self._connection})
-                self._known = {
-                    row[0]: Breaker(row[0], row[1], row[2], row[3] or 0.0, row[4], row[5])
-                    for row in await found.fetchall()
-                }
+            # A store that cannot be asked opens nothing: the quota keeps a worker to its local share meanwhile.
+            with contextlib.suppress(TransientError):
+                found = await self._db.statement(
+                    SQL.breaker_read, {"connection": self._connection}, patience_s=STORE_PATIENCE_S
+                )
+                self._known = {row[0]: Breaker(row[0], row[1], row[2], row[3] or 0.0, row[4], row[5]) for row in found}
             self._read_at = self._monotonic()
         return self._known.get(scope, Breaker(scope))
 

@@ -5,6 +5,7 @@ breaker admits -> quota grants -> secret read -> sent -> answer judged -> audite
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import time
@@ -23,8 +24,9 @@ from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.feedback import placed, retry_after
 from sync_pipeline.gateway.feedback_vendors import heard
-from sync_pipeline.gateway.http import Http
+from sync_pipeline.gateway.http import Http, NotSent
 from sync_pipeline.gateway.latencies import Latencies
+from sync_pipeline.gateway.quota import LEASE_S
 from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.gateway.token_source import StaticSource, TokenSource
 from sync_pipeline.gateway.validators import Validators
@@ -147,25 +149,31 @@ class Gateway:
 
     async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
         await self._breakers.admit(request.endpoint, await self._credential())
-        waited = await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
-        secret, generation = await self._tokens.current() if self._tokens else (None, 0)
-        extra = await self._validators.headers(request) if request.conditional else None
-        started = time.perf_counter()
-        at = self._clock.now()
+        waited = 0.0
+        while True:
+            waited += await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
+            granted = time.monotonic()
+            secret, generation = await self._tokens.current() if self._tokens else (None, 0)
+            extra = await self._validators.headers(request) if request.conditional else None
+            started, at = time.perf_counter(), self._clock.now()
+            reply: Reply | None = None
+            fresh = functools.partial(_is_fresh, granted)
+            try:
+                reply = await self._http.send(request, secret, extra_headers=extra, attempts=number, may_go=fresh)
+                error = self._judge(request, reply)
+            except NotSent:
+                continue  # others held every connection: the grant is spent, though nobody used it
+            except SyncError as raised:
+                error = raised
+            break
+        if reply is not None and reply.status == 401 and self._tokens and await self._tokens.rejected(generation):
+            error = TransientError(
+                f"{self._connection.name} {request.endpoint}: its token is no longer good; it is asked again with another",
+                unsent=True,
+            )
         self.stats.requests += 1
         self.stats.retries += number > 1
         self.stats.waited_s += waited
-        reply: Reply | None = None
-        try:
-            reply = await self._http.send(request, secret, extra_headers=extra, attempts=number)
-            error = self._judge(request, reply)
-            if reply.status == 401 and self._tokens and await self._tokens.rejected(generation):
-                error = TransientError(
-                    f"{self._connection.name} {request.endpoint}: its token is no longer good; it is asked again with another",
-                    unsent=True,
-                )
-        except SyncError as raised:
-            error = raised
         latency = (time.perf_counter() - started) * 1000
         if reply is not None:
             self._latencies.observe(request.endpoint, latency / 1000)
@@ -284,6 +292,11 @@ class Gateway:
                 retry_count=number - 1,
                 reason=str(error),
             )
+
+
+def _is_fresh(granted: float) -> bool:
+    """A grant is for now: calls that are sent later may arrive together with those of later grants."""
+    return time.monotonic() - granted <= LEASE_S
 
 
 def _may_retry(request: Request, error: BaseException) -> bool:

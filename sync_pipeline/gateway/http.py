@@ -24,6 +24,10 @@ HEADERS = {"user-agent": "sync-pipeline/0.1", "accept": "application/json", "acc
 Params = list[tuple[str, str]]
 
 
+class NotSent(Exception):
+    """The request had to wait for so long that it may no longer go."""
+
+
 class Http:
     """One connection's HTTP client: pooled, bounded, never following a redirect, never asking twice by itself."""
 
@@ -80,8 +84,10 @@ class Http:
         *,
         extra_headers: Mapping[str, str] | None = None,
         attempts: int = 1,
+        may_go: Callable[[], bool] = lambda: True,
     ) -> Reply:
-        """One attempt. Raises TransientError for what the network did."""
+        """One attempt. Raises TransientError for what the network did, and NotSent if `may_go`, asked when a connection is
+        free, says no."""
         assert self._session is not None, "used outside its context"
         headers = dict(request.headers)
         if extra_headers:
@@ -90,6 +96,8 @@ class Http:
         _authorise(self._connection.auth, secret, headers, params)
         what = f"{self._connection.name} {request.endpoint}"
         async with self._in_flight:
+            if not may_go():
+                raise NotSent
             sent_at = self._now()
             try:
                 async with self._session.request(

@@ -89,6 +89,8 @@ class Node:
     scope: str
     paces: tuple[Pace, ...]
     endpoint: str | None = None
+    shared: bool = False
+    """Connections of other accounts are charged here too."""
 
 
 def tree(name: str, nodes: Sequence[QuotaNode]) -> tuple[Node, ...]:
@@ -106,7 +108,11 @@ def tree(name: str, nodes: Sequence[QuotaNode]) -> tuple[Node, ...]:
                 f"connection {name}: limit {window.name} resets in the unknown time zone {window.zone!r}; write one like "
                 "Europe/Berlin"
             ) from None
-    return tuple(Node(node.scope, tuple(map(Pace.of, node.windows)), node.endpoint) for node in nodes if node.windows)
+    return tuple(
+        Node(node.scope, tuple(map(Pace.of, node.windows)), node.endpoint, node.shared)
+        for node in nodes
+        if node.windows
+    )
 
 
 def lease_size(paces: Sequence[Pace]) -> int:

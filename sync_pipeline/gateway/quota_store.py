@@ -21,6 +21,9 @@ SQL = queries(__package__)
 LONGEST_WAIT_S = 30.0
 """A longer wait ends the work unit with Deferred: no worker is held for it."""
 
+STORE_PATIENCE_S = 5.0
+"""A store that takes longer to answer counts as unreachable."""
+
 LOCAL_SHARE = 16
 """Without the store a worker keeps to a sixteenth of every window."""
 
@@ -173,16 +176,23 @@ class Quota:
         if answer.wait > patience:
             raise Deferred(
                 answer.now + timedelta(seconds=answer.wait),
-                f"{self._name}: the vendor's quota ({answer.window} of {answer.scope}) has no call to give ({path.lane})",
+                self._reason(answer, path.lane),
             )
         return max(0.002, answer.wait) * (1 + 0.1 * self._random())
+
+    def _reason(self, answer: _Answer, lane: Lane) -> str:
+        if answer.window is None:
+            return f"{self._name}: the vendor asked to be left alone (an answer 429, or its Retry-After; {lane})"
+        return f"{self._name}: the vendor's quota ({answer.window} of {answer.scope}) has no call to give ({lane})"
 
     async def _return(self, path: _Path) -> None:
         hand = self._hands.pop(path, None)
         if hand is None or hand.tokens == 0:
             return
         await self._db.statement(
-            SQL.give_back, {"scopes": list(path.scopes), "tokens": hand.tokens, "used_at": hand.taken_at}
+            SQL.give_back,
+            {"scopes": list(path.scopes), "tokens": hand.tokens, "used_at": hand.taken_at},
+            patience_s=STORE_PATIENCE_S,
         )
 
     async def _grant(self, path: _Path, weight: int) -> _Answer:
@@ -194,6 +204,7 @@ class Quota:
                 "least": weight,
                 "most": max(weight, path.lease),
             },
+            patience_s=STORE_PATIENCE_S,
         )
         if not found:
             raise TransientError(f"{self._name}: its quota rows are gone; the session makes them anew when it starts")
@@ -222,7 +233,7 @@ class Quota:
     async def _book_local(self) -> None:
         """What was sent without asking counts, and the burst as spent."""
         scopes = [node.scope for node in self._nodes]
-        await self._db.statement(SQL.spend, {"scopes": scopes, "tokens": self._unbooked})
+        await self._db.statement(SQL.spend, {"scopes": scopes, "tokens": self._unbooked}, patience_s=STORE_PATIENCE_S)
         self._unbooked = 0
 
     def left(self) -> tuple[int, float] | None:
@@ -239,7 +250,8 @@ class Quota:
         self._hands.clear()
         self._refusals += 1
         seconds = retry_after.total_seconds() if retry_after else cool_off(self._refusals, self._random())
-        scopes = [node.scope for node in self._charged(endpoint)]
+        # Whose limit it was nobody says: the account's or the endpoint's, but hardly that of the host for all its customers.
+        scopes = [node.scope for node in self._charged(endpoint) if not node.shared]
         async with self._db.transaction() as conn:
             await conn.execute(SQL.block, {"scopes": scopes, "seconds": seconds})
             await conn.execute(SQL.lower_share, {"scopes": scopes})

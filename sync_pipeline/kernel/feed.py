@@ -159,6 +159,8 @@ class QuotaNode:
     scope: str
     windows: tuple[QuotaWindow, ...]
     endpoint: str | None = None
+    shared: bool = False
+    """Other accounts are charged here too: one account's refusal does not stop them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Planner:
         allocation = solve(look(states, now), calls_per_s=self._calls_per_s, objective="staleness")
         place = list(self._wishes).index(source)
         interval = max(wish.floor_s, min(wish.ceiling_s, float(allocation.interval_s[place])))
-        spread = interval * (1 - 0.1 * jitter)
+        spread = max(wish.floor_s, interval * (1 - 0.1 * jitter))
         due = now + timedelta(seconds=spread)
         expected = estimates.expected_changes(learned, now, due)
         price = f", costs {round(max(1.0, self._costs[source]))} of {left.calls} calls left {left.span}" if left else ""

@@ -16,6 +16,8 @@ from sync_pipeline.kernel.errors import ConfigurationError, TransientError
 from sync_pipeline.store.embedded import Embedded, data_dir
 
 CONNECT_TIMEOUT_S = 10
+PATIENCE_S = 60.0
+"""Longest wait for a free connection, where the caller names no other."""
 
 
 class Database:
@@ -38,7 +40,7 @@ class Database:
             max_size=max_size,
             open=False,
             kwargs={"application_name": application_name, "options": "-c timezone=UTC"},
-            timeout=60,
+            timeout=PATIENCE_S,
         )
         await pool.open()
         try:
@@ -47,17 +49,18 @@ class Database:
             await pool.close()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+    async def transaction(self, *, patience_s: float = PATIENCE_S) -> AsyncIterator[AsyncConnection[Any]]:
         """One transaction: committed when the block ends, rolled back when it raises.
 
-        Raises TransientError when the connection is lost or none is free.
+        Raises TransientError when the connection is lost or none is free in `patience_s`.
         """
         try:
-            async with self._pool.connection() as conn:
+            async with self._pool.connection(timeout=patience_s) as conn:
                 yield conn
         except PoolTimeout:
             raise TransientError(
-                "no database connection became free in 60 s; the transaction was not begun and will be tried again"
+                f"no database connection became free in {patience_s:g} s; the transaction was not begun and will be tried "
+                "again"
             ) from None
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise TransientError(
@@ -65,9 +68,11 @@ class Database:
                 "work will be done again"
             ) from None
 
-    async def statement(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def statement(
+        self, query: str, parameters: Mapping[str, Any], *, patience_s: float = PATIENCE_S
+    ) -> list[tuple[Any, ...]]:
         """One statement, committed by itself: one round trip instead of three. Its rows. Raises as `transaction` does."""
-        async with self.transaction() as conn:
+        async with self.transaction(patience_s=patience_s) as conn:
             await conn.set_autocommit(True)
             try:
                 cursor = await conn.execute(query, parameters)

@@ -72,7 +72,7 @@ def _nodes(config: ConnectionConfig) -> tuple[QuotaNode, ...]:
     ]
     if config.vendor_limits:
         host = urlsplit(config.base_url).hostname
-        nodes.append(QuotaNode(f"vendor {host}", tuple(map(_window, config.vendor_limits))))
+        nodes.append(QuotaNode(f"vendor {host}", tuple(map(_window, config.vendor_limits)), shared=True))
     return tuple(nodes)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import random
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,7 +13,8 @@ import pytest
 
 from sync_pipeline.gateway.feedback import reset_at
 from sync_pipeline.gateway.quota_store import LOCAL_SHARE, LONGEST_WAIT_S, Quota
-from sync_pipeline.kernel.errors import Deferred, SyncError
+from sync_pipeline.kernel.clock import SystemClock
+from sync_pipeline.kernel.errors import Deferred, TransientError
 from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
 from sync_pipeline.store.database import Database
 from sync_pipeline.vendors.rest import RateHeaders, RestApi
@@ -143,16 +146,17 @@ async def test_fides_without_its_store_a_fixed_share_is_left(database_url: str) 
     assert granted == int(LONGEST_WAIT_S // share)
 
 
-async def test_fides_a_gateway_without_its_store_asks_nobody(vendor: Vendor, database_url: str) -> None:
-    """Fides skips limiting when Redis is down. The whole gateway asks the vendor nothing that the store did not allow."""
+async def test_fides_a_gateway_without_its_store_keeps_to_its_local_share(vendor: Vendor, database_url: str) -> None:
+    """Fides skips limiting when Redis is down. Here a worker without the store has a sixteenth of the limit."""
     async with Database.open(database_url) as database:
-        opened = await gateway(vendor, database).__aenter__()
+        opened = await gateway(vendor, database, SystemClock(), windows=(QuotaWindow("w", 600, 60),)).__aenter__()
         await database._pool.close()
-        for _ in range(5):
-            with pytest.raises(SyncError):
-                await send(opened)
-        await opened.__aexit__(None, None, None)
-    assert vendor.seen == []
+        for _ in range(3):
+            await send(opened)
+        with contextlib.suppress(TransientError):
+            await opened.__aexit__(None, None, None)  # its audit has nowhere to go
+    share = 16 * 61 / 600
+    assert [later - earlier >= 0.99 * share for earlier, later in itertools.pairwise(vendor.at)] == [True, True]
 
 
 # N refreshes on one shared 401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -149,3 +150,4 @@ def own_server(folder: Path) -> Iterator[Embedded]:
         yield server
     finally:
         server.stop()
+        shutil.rmtree(server.base, ignore_errors=True)

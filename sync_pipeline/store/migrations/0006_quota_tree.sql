@@ -163,7 +163,7 @@ end $$;
 
 -- May `lane` (0 to 4) have between `least_tokens` and `most_tokens` of every window of these nodes? `granted` says how many
 -- (in all nodes or in none; 0: none), to be used at once; and `wait` the seconds from `now` until asking again may help, if
--- none. `held`: what each window held before, in the order of scope and name. `at` stands for the clock in tests.
+-- none: because of a window of a scope, or, where no window is named, of what the vendor asked for. `held`: what each window held before, in the order of scope and name. `at` stands for the clock in tests.
 --
 -- A sliding window is kept by a count: the grants of the last window and slack, in 200 slots, never exceed the limit,
 -- whatever came before (a burst does not put burst and rate into one window). Within that, by lane: P0 takes what is free;
@@ -208,6 +208,7 @@ begin
         when 'sliding' then q.slot < sync.quota_slot(q.window_seconds, q.slack, t)
         else q.day is null or q.day < (t at time zone q.zone)::date end as stale,
       q.window_limit - case q.kind when 'sliding' then q.counted else q.used end as held,
+      coalesce(q.blocked_until > t, false) as blocked,
       q.scope, q.window_name, c.room,
       greatest(extract(epoch from q.blocked_until - t), case
         when q.kind = 'sliding' then case
@@ -273,7 +274,7 @@ begin
     number := least(number, k.room);
     -- (less than that is a rounding of the arithmetic)
     if k.pause > greatest(worst, 0.00001) then
-      worst := k.pause; worst_scope := k.scope; worst_window := k.window_name;
+      worst := k.pause; worst_scope := k.scope; worst_window := case when k.blocked then null else k.window_name end;
     end if;
     if k.claims then
       update sync.quota q set claim_lane = lane, claim_tokens = least_tokens,
