@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
 
 from sync_pipeline.cli.operate import console, emit, find_setup, select
 from sync_pipeline.cli.places import working_database
@@ -17,6 +17,8 @@ from sync_pipeline.telemetry.quota_audit import backfill_cost, feed_cost, quota_
 from sync_pipeline.telemetry.quota_plan import Cost
 
 SQL = queries(__package__ or "sync_pipeline.cli")
+
+LONGEST_S = 3650 * 86_400.0
 
 
 async def quota(*, hours: int, as_json: bool) -> None:
@@ -95,9 +97,10 @@ async def move_breaker(connection: str, endpoint: str, *, seconds: float | None)
 
 
 def duration(text: str) -> float:
-    """`90s`, `30m`, `2h`, `1d` in seconds. Raises ConfigurationError."""
+    """`90s`, `30m`, `2h`, `1d` in seconds; more than nothing, ten years at most. Raises ConfigurationError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    number, unit = text[:-1], text[-1:]
-    if unit not in units or not number.replace(".", "", 1).isdigit():
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)([smhd])", text)
+    seconds = float(found[1]) * units[found[2]] if found else 0.0
+    if not 0 < seconds <= LONGEST_S:
         raise ConfigurationError(f"{text!r} is no length of time; write 90s, 30m, 2h or 1d")
-    return timedelta(seconds=float(number) * units[unit]).total_seconds()
+    return seconds

@@ -174,3 +174,12 @@ def test_the_vendors_word_lowers_until_its_reset_and_books_foreign_use(tree: Tre
     left = tree.ask(scope, at=now + 1).left
     assert left == [39]
     assert tree.ask(scope, at=now + 640).left == [97]  # at the reset its word has passed
+
+
+def test_workers_that_come_back_from_an_outage_of_the_store_spend_the_burst_once(tree: Tree) -> None:
+    """Sixteen of them once filled the window between them, and nobody called for its whole length."""
+    scope = tree.node(QuotaWindow("minute", 400, 60, burst=100))
+    for _ in range(16):
+        tree.conn.execute(SQL.spend, {"scopes": [scope], "tokens": 2})
+    row = tree.conn.execute("select used from sync.quota_now where scope = %s", (scope,)).fetchone()
+    assert row == (100 + 16 * 2,)

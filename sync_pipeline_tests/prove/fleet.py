@@ -41,18 +41,19 @@ class Heard:
 
     def listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            if not line.startswith("{"):
-                continue
-            found = json.loads(line)
-            at = time.monotonic()
-            self.reports.append((at, found["calls"]))
-            second = int(at - self.started)
-            for lane, calls in found["calls"].items():
-                self.calls[second, lane] += calls
-            for lane, waits in found["waits"].items():
-                self.waits[lane] += [(second, wait) for wait in waits]
-            self.grants_ms += found["grants_ms"]
+        with process.stdout:
+            for line in process.stdout:
+                if not line.startswith("{"):
+                    continue
+                found = json.loads(line)
+                at = time.monotonic()
+                self.reports.append((at, found["calls"]))
+                second = int(at - self.started)
+                for lane, calls in found["calls"].items():
+                    self.calls[second, lane] += calls
+                for lane, waits in found["waits"].items():
+                    self.waits[lane] += [(second, wait) for wait in waits]
+                self.grants_ms += found["grants_ms"]
 
 
 @dataclass

@@ -31,6 +31,7 @@ create table sync.quota (
   foreign_at timestamptz,
   blocked_until timestamptz,
   booted_at timestamptz,                  -- start of the server that the state has lived through
+  local_at timestamptz,                   -- when a worker came back last that had gone on without the store
   remaining_said integer,
   reset_said timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
@@ -340,22 +341,30 @@ begin
   end loop;
 end $$;
 
--- Calls that were made without asking (the store could not be reached): they count, and the burst as spent.
+-- Calls that were made without asking (the store could not be reached): they count, and the burst as spent, for what others
+-- sent who have not come back yet. That once a window: whoever comes back after the first finds it booked.
 create function sync.quota_spend(scopes text[], tokens integer) returns void language plpgsql as $$
 declare
   q sync.quota;
   t timestamptz;
+  others integer;
 begin
   for q in select * from sync.quota k where k.scope = any(scopes) order by k.scope, k.window_name for update loop
     t := clock_timestamp();
     if q.kind = 'daily' then
       q.used := least(q.window_limit, q.used + tokens);
     else
+      others := 0;
+      if q.local_at is null or q.local_at <= t - make_interval(secs => q.window_seconds + q.slack) then
+        others := q.burst;
+        q.local_at := t;
+      end if;
       q := sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, t)));
-      q := sync.quota_count(q, q.slot, greatest(0, least(q.window_limit - q.counted, q.burst + tokens)));
+      q := sync.quota_count(q, q.slot, greatest(0, least(q.window_limit - q.counted, others + tokens)));
       q.tat := greatest(q.tat, t + make_interval(secs => q.burst * q.emission));
     end if;
-    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, oldest = q.oldest, tat = q.tat, used = q.used
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, oldest = q.oldest, tat = q.tat, used = q.used,
+      local_at = q.local_at
     where k.scope = q.scope and k.window_name = q.window_name;
   end loop;
 end $$;

@@ -1,0 +1,168 @@
+"""`sync-pipeline quota` and `breaker`: tables for people, one JSON object for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from sync_pipeline.cli.app import app
+from sync_pipeline.cli.quota import duration
+from sync_pipeline.gateway.breaker_store import by_hand
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.runtime import load_setups
+from sync_pipeline.store.database import Database
+from sync_pipeline_tests.integration.quota_past import a_day, calls
+
+
+class Desk:
+    """A command line on a database of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
+
+    def say(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.say(*arguments, "--json").strip().splitlines()[-1])
+        return found
+
+    def within(self, work: Callable[[Database], Awaitable[object]]) -> None:
+        async def run() -> None:
+            async with Database.open(self.url) as database:
+                await work(database)
+
+        asyncio.run(run())
+
+
+@pytest.fixture
+def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    for name, value in {
+        "DATABASE_URL": database_url,
+        "SYNC_DATA_DIR": str(tmp_path),
+        "SYNC_PRETIX_LIMITS": "100/60,5000/86400",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return Desk(database_url)
+
+
+def test_quota_before_any_call(desk: Desk) -> None:
+    assert "No call has been made yet." in desk.say("quota")
+    assert desk.json("quota")["Windows"] == []
+
+
+def test_quota_shows_what_is_left_who_used_it_and_who_waits(desk: Desk) -> None:
+    nodes = load_setups()["pretix"].connection.quota
+    desk.within(lambda database: a_day(database, *nodes))
+    shown = desk.say("quota")
+    for title in (
+        "Windows",
+        "Calls of the last 24 hours",
+        "Used by others on the same key",
+        "Waiting for quota",
+        "Answers take",
+    ):
+        assert title in shown
+    assert "the day is spent" in shown
+    found = desk.json("quota", "--hours", "48")
+    windows = {each["window"]: each for each in found["Windows"]}
+    assert {name: (each["limit"], each["used"]) for name, each in windows.items()} == {
+        "window_0": (100, 3),
+        "window_1": (5000, 3),
+    }
+    assert {(each["lane"], each["feed"]): each["calls"] for each in found["Calls of the last 48 hours"]} == {
+        ("P0", "(token)"): 1,
+        ("P2", "orders"): 37,
+        ("P4", "positions"): 20,
+    }
+    assert [each["calls"] for each in found["Used by others on the same key"]] == [12]
+    assert sum(each["calls"] for each in found["by_hour"]) == 58
+
+
+def test_quota_backfill_says_what_it_costs(desk: Desk) -> None:
+    desk.within(lambda database: calls(database, 36))
+    assert desk.json("quota", "backfill", "pretix/orders", "--days", "7") == {
+        "calls": 1,
+        "share_of_a_day": 0.0002,
+        "seconds": pytest.approx(1 / (5000 / 86_400 - 36 / 3600), rel=0.01),
+    }
+    assert "listing 7 days of pretix/orders again: 1 calls" in desk.say(
+        "quota", "backfill", "pretix/orders", "--days", "7"
+    )
+    desk.within(lambda database: calls(database, 1000))
+    assert desk.json("quota", "backfill", "pretix/orders")["seconds"] is None
+    assert "never: nothing is left of the limit" in desk.say("quota", "backfill", "pretix/orders")
+
+
+@pytest.mark.parametrize("arguments", [("pretix",), ("pretix/tickets",), ("nobody/orders",)])
+def test_quota_backfill_needs_a_feed(desk: Desk, arguments: tuple[str, ...]) -> None:
+    done = desk.run("quota", "backfill", *arguments)
+    assert isinstance(done.exception, ConfigurationError)
+
+
+def test_quota_new_feed(desk: Desk) -> None:
+    assert desk.json("quota", "new-feed", "pretix", "--every", "1m") == {
+        "calls": 1440,
+        "share_of_a_day": 0.288,
+        "seconds": 86_400.0,
+    }
+    assert "1440 calls, 28.8% of a day's limit" in desk.say("quota", "new-feed", "pretix", "--every", "1m")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "0s", "-1s", "1.2.3s", "5", "5 m", "²m", "٣m", "1w", "nan s", "99999999999d"]
+)
+def test_what_is_no_length_of_time_is_one_sentence(desk: Desk, text: str) -> None:
+    done = desk.run("quota", "new-feed", "pretix", f"--every={text}")
+    assert isinstance(done.exception, ConfigurationError), done.exception
+    assert "is no length of time; write 90s, 30m, 2h or 1d" in str(done.exception)
+
+
+def test_lengths_of_time() -> None:
+    assert [duration(text) for text in ("90s", "30m", "2h", "1d", "0.5h")] == [90, 1800, 7200, 86_400, 1800]
+
+
+def test_a_breaker_is_opened_listed_and_closed(desk: Desk) -> None:
+    assert "Breakers not closed: nothing" in desk.say("breaker", "list")
+    assert "open for 2.0 h; then one probe is sent" in desk.say(
+        "breaker", "open", "pretix", "/organizers/{id}/orders/", "--for", "2h"
+    )
+    [found] = desk.json("breaker", "list")["breakers"]
+    assert (found["connection"], found["endpoint"], found["state"], found["reason"]) == (
+        "pretix",
+        "/organizers/{id}/orders/",
+        "open",
+        "opened by an operator",
+    )
+    assert "/organizers/{id}/orders/" in desk.say("breaker", "list")
+    assert ": closed" in desk.say("breaker", "close", "pretix", "/organizers/{id}/orders/")
+    assert desk.json("breaker", "list") == {"breakers": []}
+    assert "was not open" in desk.say("breaker", "close", "pretix", "/organizers/{id}/orders/")
+
+
+def test_a_refused_credential_is_closed_by_its_plain_name(desk: Desk) -> None:
+    desk.within(lambda database: by_hand(database, "pretix", "credential 12ab", seconds=60))
+    assert ": closed" in desk.say("breaker", "close", "pretix", "credential")
+    desk.within(lambda database: by_hand(database, "eventbrite", "credential 12ab", seconds=60))
+    assert "was not open" in desk.say("breaker", "close", "pretix", "credential")
+    assert len(desk.json("breaker", "list")["breakers"]) == 1, "another connection's stands"
+
+
+def test_a_breaker_of_no_connection_is_refused(desk: Desk) -> None:
+    for command in (("open", "nobody", "/x/"), ("close", "nobody", "/x/")):
+        done = desk.run("breaker", *command)
+        assert isinstance(done.exception, ConfigurationError)
+        assert "known are: eventbrite, pretix" in str(done.exception)
+    assert desk.json("breaker", "list") == {"breakers": []}
