@@ -98,7 +98,7 @@ def test_quota_backfill_says_what_it_costs(desk: Desk) -> None:
         "share_of_a_day": 0.0002,
         "seconds": pytest.approx(1 / (5000 / 86_400 - 36 / 3600), rel=0.01),
     }
-    assert "listing 7 days of pretix/orders again: 1 calls" in desk.say(
+    assert "listing the last 7 days of pretix/orders again: 1 call (" in desk.say(
         "quota", "backfill", "pretix/orders", "--days", "7"
     )
     desk.within(lambda database: calls(database, 1000))
@@ -118,7 +118,9 @@ def test_quota_new_feed(desk: Desk) -> None:
         "share_of_a_day": 0.288,
         "seconds": 86_400.0,
     }
-    assert "1440 calls, 28.8% of a day's limit" in desk.say("quota", "new-feed", "pretix", "--every", "1m")
+    assert "1440 calls (28.8% of what the limit gives in a day)" in desk.say(
+        "quota", "new-feed", "pretix", "--every", "1m"
+    )
 
 
 @pytest.mark.parametrize(
