@@ -51,7 +51,7 @@ async def backfill(target: str, *, days: int, as_json: bool) -> None:
             now=SystemClock().now(),
         )
     count = f"the last {days} days" if days > 1 else "the last day"
-    note = f"in lane P3 at least {_span(cost)}; each of {', '.join(source.yields)} is listed by itself"
+    note = f"in lane P3 {_span(cost)}; each of {', '.join(source.yields)} is listed by itself"
     _say(f"listing {count} of {target} again", cost, note, as_json=as_json)
 
 
@@ -71,7 +71,9 @@ def _say(what: str, cost: Cost, note: str, *, as_json: bool) -> None:
 
 
 def _span(cost: Cost) -> str:
-    return "for ever: nothing is left of the limit" if cost.takes is None else in_words(cost.takes.total_seconds())
+    if cost.takes is None:
+        return "never: nothing is left of the limit"
+    return f"at least {in_words(cost.takes.total_seconds())}"
 
 
 async def breakers(*, as_json: bool) -> None:

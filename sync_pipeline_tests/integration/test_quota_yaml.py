@@ -65,7 +65,7 @@ def test_limits_become_nodes() -> None:
     assert made.quota == (
         QuotaNode("account acme", (QuotaWindow("minute", 100, 60, source="operator"),)),
         QuotaNode("shop /orders/", (QuotaWindow("second", 2, 1, source="operator"),), endpoint="/orders/"),
-        QuotaNode("vendor shop.example", (QuotaWindow("host", 1000, 60, source="their docs"),)),
+        QuotaNode("vendor shop.example", (QuotaWindow("host", 1000, 60, source="their docs"),), shared=True),
     )
     assert built().quota == (QuotaNode("shop", made.windows),)
 
