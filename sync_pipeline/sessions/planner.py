@@ -58,6 +58,7 @@ class Planner:
         self._calls_per_s = POLL_SHARE * min((window.limit / window.seconds for window in windows), default=1.0)
         self._estimates: dict[str, Any] = {}
         self._costs: dict[str, float] = {}
+        self._polled: dict[str, datetime] = {}
 
     def recall(self, source: str, estimate: Mapping[str, Any] | None, calls_a_poll: float | None) -> None:
         """What earlier sessions stored."""
@@ -74,14 +75,14 @@ class Planner:
     def after(self, source: str, seen: Seen, now: datetime, *, jitter: float, left: Left | None) -> Plan:
         """The next poll of `source`, after one that ended now. `jitter` in [0, 1)."""
         wish = self._wishes[source]
+        self._polled[source] = now
         if seen.changes is None or seen.since is None:
             # History says nothing about the present, and a session that only catches up needs no estimate.
             interval = max(wish.floor_s, min(wish.ceiling_s, wish.target_lag_s / 2))
             why = f"first look {in_words(interval)} after its history was read"
             return Plan(now + timedelta(seconds=interval), interval, why, None, float(seen.calls))
         from sync_pipeline.polling import estimate as estimates
-        from sync_pipeline.polling.index import solve
-        from sync_pipeline.polling.policy import SourceState, look
+        from sync_pipeline.polling.policy import Budget, SourceState, plan
 
         known = self._estimates.get(source) or estimates.RateEstimate.before_any_poll(estimates.Prior())
         observation = estimates.Observation(seen.since, seen.changes > 0, seen.changes)
@@ -93,7 +94,7 @@ class Planner:
             SourceState(
                 name,
                 self._estimates.get(name) or estimates.RateEstimate.before_any_poll(estimates.Prior()),
-                now,
+                self._polled.get(name),
                 each.floor_s,
                 each.ceiling_s,
                 weight=WEIGHT_LAG_S / each.target_lag_s,
@@ -101,9 +102,9 @@ class Planner:
             )
             for name, each in self._wishes.items()
         ]
-        allocation = solve(look(states, now), calls_per_s=self._calls_per_s, objective="staleness")
-        place = list(self._wishes).index(source)
-        interval = max(wish.floor_s, min(wish.ceiling_s, float(allocation.interval_s[place])))
+        budget = Budget(0, self._calls_per_s, left.calls if left else 0, left.span if left else "")
+        [decided] = [each for each in plan(states, budget, now) if each.source == source]
+        interval = max(wish.floor_s, min(wish.ceiling_s, decided.interval_s))
         spread = max(wish.floor_s, interval * (1 - 0.1 * jitter))
         due = now + timedelta(seconds=spread)
         expected = estimates.expected_changes(learned, now, due)
