@@ -33,6 +33,7 @@ class Entry:
     bytes: int | None
     payload_hash: str | None
     lane: str
+    token_generation: int | None = None
 
 
 class Audit:

@@ -178,7 +178,17 @@ class Gateway:
         if reply is not None:
             self._latencies.observe(request.endpoint, latency / 1000)
         self._record(
-            request, reply, error, at, number, waited, latency, feed=feed, correlation_id=correlation_id, lane=lane
+            request,
+            reply,
+            error,
+            at,
+            number,
+            waited,
+            latency,
+            feed=feed,
+            correlation_id=correlation_id,
+            lane=lane,
+            generation=None if isinstance(self._tokens, StaticSource | None) else generation,
         )
         await self._learn(request, reply, error, self._credential_of(secret))
         if error is not None:
@@ -260,6 +270,7 @@ class Gateway:
         feed: str,
         correlation_id: str,
         lane: Lane,
+        generation: int | None = None,
     ) -> None:
         size = None if reply is None else len(reply.body)
         digest = None if reply is None else hashlib.sha256(reply.body).hexdigest()[:16]
@@ -280,6 +291,7 @@ class Gateway:
                 bytes=size,
                 payload_hash=digest,
                 lane=lane,
+                token_generation=generation,
             )
         )
         if error is not None:

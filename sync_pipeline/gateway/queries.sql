@@ -81,9 +81,9 @@ returning 1
 
 -- name: audit
 insert into sync.audit (at, correlation_id, connection, feed, endpoint, method, status, error_class, attempt, waited_ms,
-                        latency_ms, bytes, payload_hash, lane)
+                        latency_ms, bytes, payload_hash, lane, token_generation)
 values (%(at)s, %(correlation_id)s, %(connection)s, %(feed)s, %(endpoint)s, %(method)s, %(status)s, %(error_class)s,
-        %(attempt)s, %(waited_ms)s, %(latency_ms)s, %(bytes)s, %(payload_hash)s, %(lane)s)
+        %(attempt)s, %(waited_ms)s, %(latency_ms)s, %(bytes)s, %(payload_hash)s, %(lane)s, %(token_generation)s)
 
 -- name: validator_get
 select etag, last_modified from sync.http_validator where connection = %(connection)s and url_key = %(url_key)s

@@ -205,5 +205,9 @@ async def test_a_granted_token_is_renewed_once_for_all_calls_that_met_its_401(da
         assert vendor.breaches == 0
     audited = await rows(database, "select count(*) from sync.audit where lane = 'P0' and endpoint = '/oauth/token'")
     assert audited == [(1,)], "an exchange is granted and audited as any call"
+    generations = await rows(
+        database, "select distinct token_generation from sync.audit where endpoint <> '/oauth/token' order by 1"
+    )
+    assert generations == [(1,), (2,)], "each call names the generation it was made with"
     windows = await used(database)
     assert windows["shop: minute"] == vendor.calls + 1
