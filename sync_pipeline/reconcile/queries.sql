@@ -1,7 +1,14 @@
 -- name: unsettled
--- Others first each day, so that a long list is gone through.
+-- Others first each day, so that a long list is gone through. `changed_since`: of a feed made of another's pages, records of
+-- that other one which a run has repaired since then. They are settled now, but what is made of them may not be yet.
 select vendor_id from {target}
-where connection = %(connection)s and feed = %(feed)s and metadata @? %(unsettled)s::jsonpath
+where connection = %(connection)s and feed = %(feed)s
+  and (jsonb_path_exists(metadata, %(unsettled)s::jsonpath,
+                         jsonb_build_object('vendor_status', vendor_status, 'payment_status', payment_status), true)
+       or vendor_id = any(array(
+            select d.vendor_id from sync.delta d
+            where d.connection = %(connection)s and d.feed = %(feed)s and d.cause = 'changed_unstamped'
+              and d.last_seen >= %(changed_since)s::timestamptz)))
 order by md5(vendor_id || %(day)s::date::text) limit %(limit)s
 
 -- name: days_of_turn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from datetime import time as daytime
 from typing import Any
 
@@ -26,10 +26,15 @@ CYCLE = 28
 UNSETTLED_AT_ONCE = 200
 """Records asked for one by one in a run."""
 
+REPAIRED = timedelta(days=7)
+"""How long a record that was repaired is asked for again by the runs of the feeds that come out of its pages: so much later
+than the run that repaired it they may be, and still find what changed."""
+
 
 async def listed_again(
     database: Database,
     connection: Connection,
+    feed: str,
     source: str,
     table: str,
     gateway: Sender,
@@ -40,11 +45,12 @@ async def listed_again(
 ) -> AsyncIterator[tuple[Cursor, Reply, PageRead]]:
     """Pages that show again the records which may have changed without a stamp, and all others in turn.
 
-    First the stored records that are not settled, one by one; then the days last modified before `before` whose turn it is.
+    First the stored records that are not settled, one by one, and for a feed that comes out of another's pages those that a run
+    of that one has repaired lately; then the days last modified before `before` whose turn it is.
     Nothing for a feed whose vendor stamps every change.
     """
-    feed = connection.feeds[source]
-    if not isinstance(feed, Unstamped):
+    api = connection.feeds[source]
+    if not isinstance(api, Unstamped):
         return
     names = {"connection": connection.name, "feed": source}
     today = now.astimezone(UTC).date()
@@ -52,16 +58,22 @@ async def listed_again(
         database,
         table,
         SQL.unsettled,
-        {**names, "unsettled": feed.unsettled, "day": today, "limit": UNSETTLED_AT_ONCE},
+        {
+            **names,
+            "unsettled": api.unsettled,
+            "changed_since": None if feed == source else now - REPAIRED,
+            "day": today,
+            "limit": UNSETTLED_AT_ONCE,
+        },
     ):
-        asked = feed.again(vendor_id)
+        asked = api.again(vendor_id)
         if asked is not None:
             cursor, request = asked
-            yield cursor, *await ask(feed, gateway, request, cursor, correlation_id)
+            yield cursor, *await ask(api, gateway, request, cursor, correlation_id)
     days = await _select(database, table, SQL.days_of_turn, {**names, "before": before, "cycle": CYCLE, "today": today})
     for (day,) in days:
         since, until = (datetime.combine(day, at, UTC) for at in (daytime.min, daytime.max))
-        async for page in relist(feed, gateway, since=since, until=until, now=now, correlation_id=correlation_id):
+        async for page in relist(api, gateway, since=since, until=until, now=now, correlation_id=correlation_id):
             yield page
 
 

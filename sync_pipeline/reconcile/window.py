@@ -78,6 +78,7 @@ async def reconcile_days(
     turn = listed_again(
         runtime.database,
         setup.connection,
+        feed,
         source,
         setup.target(source).contract.table,
         gateway,

@@ -67,6 +67,23 @@ async def test_an_open_refund_is_asked_for_by_its_order(world: Setting, pretix: 
     assert (await tomorrow(pretix, "orders")).deltas == []
 
 
+@pytest.mark.parametrize("feeds", [("orders", "positions"), ("positions", "orders")])
+async def test_what_one_run_repairs_the_runs_of_the_other_feeds_still_see(
+    world: Setting, pretix: Pretix, feeds: tuple[str, str]
+) -> None:
+    """Three days on it is not the turn of the day of these orders: only their refunds lead to them."""
+    world.post("/mutate", {"vendor": "pretix", "changes": 3, "actions": ["cancel_refund_open"]})
+    await pretix.synced()
+    changed = world.post("/mutate", {"vendor": "pretix", "changes": 3, "actions": ["refund_done"]})["changes"]
+    assert changed
+    for feed in feeds:
+        report = await tomorrow(pretix, feed, days_ahead=3)
+        assert {(cause, action) for cause, action in report.by_cause} == {("changed_unstamped", "repaired")}
+        assert len(report.deltas) >= len(changed)
+    assert await pretix.mismatches() == {}
+    assert [(await tomorrow(pretix, feed, days_ahead=3)).deltas for feed in feeds] == [[], []]
+
+
 async def test_everything_is_listed_again_once_a_cycle(world: Setting, pretix: Pretix) -> None:
     await pretix.synced()
     rows = world.rows("pretix/orders")
