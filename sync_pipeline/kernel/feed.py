@@ -258,7 +258,8 @@ class Unstamped(Feed, Protocol):
 
     @property
     def unsettled(self) -> str:
-        """SQL/JSON path that finds something in the metadata of a stored record which may still change so."""
+        """SQL/JSON path that finds something in the metadata of a stored record which may still change so. It may use the
+        row's `$vendor_status` and `$payment_status`."""
 
     def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
         """How to list this one record, and the cursor to read the answer by; None when the feed does not cover it."""

@@ -159,8 +159,12 @@ class PretixOrders:
 
     @property
     def unsettled(self) -> str:
-        """Orders with a refund under way: pretix's `OrderRefund.done()` leaves the order's `last_modified` as it is."""
-        return '$.refunds[*].state ? (@ == "created" || @ == "transit" || @ == "external")'
+        """Orders with a refund under way, and cancelled ones that still hold money, since a refund may yet be made: pretix's
+        `OrderRefund.done()` leaves the order's `last_modified` as it is."""
+        under_way = '@.refunds[*].state ? (@ == "created" || @ == "transit" || @ == "external")'
+        received = '@.payments[*].state ? (@ == "confirmed" || @ == "refunded")'
+        holds_money = f'$vendor_status == "c" && $payment_status == "FAILED" && exists({received})'
+        return f"$ ? (exists({under_way}) || ({holds_money}))"
 
     def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
         """The list of one order, by its code, below its event."""
