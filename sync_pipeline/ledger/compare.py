@@ -64,9 +64,16 @@ class Comparer:
             await conn.execute(statements.distrust, {**statements.parameters, "ids": list(ids)})
 
     async def record(
-        self, target: Target, deltas: Sequence[tuple[Difference, str, bool]], *, start: date, end: date
+        self,
+        target: Target,
+        deltas: Sequence[tuple[Difference, str, bool]],
+        *,
+        start: date,
+        end: date,
+        also: Sequence[date] = (),
     ) -> None:
-        """Keep deltas (difference, action, verified); earlier open ones of [start, end) that are gone are settled.
+        """Keep deltas (difference, action, verified); earlier open ones of [start, end), and of the days `also`, that are
+        gone are settled.
 
         One that is open already stays the row it is, found when it was, and is seen again.
         """
@@ -79,6 +86,7 @@ class Comparer:
                     **names,
                     "start": start,
                     "end": end,
+                    "also": list(also),
                     "still": [difference.vendor_id for difference in still],
                     "causes": [difference.cause for difference in still],
                 },

@@ -14,9 +14,13 @@ order by md5(vendor_id || %(day)s::date::text) limit %(limit)s
 -- name: days_of_turn
 select distinct day from (
   select (modified_at at time zone 'UTC')::date as day from {target}
-  where connection = %(connection)s and feed = %(feed)s and modified_at < %(before)s) d
+  where connection = %(connection)s and feed = any(%(feeds)s) and modified_at < %(before)s) d
 where mod(day - date '2000-01-01', %(cycle)s) = mod(%(today)s::date - date '2000-01-01', %(cycle)s)
 order by day
+
+-- name: orders_of
+select vendor_id, order_id from {target}
+where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
 
 -- name: applied_hashes
 select vendor_id, content_hash from {target}
