@@ -204,5 +204,6 @@ set last_seen = clock_timestamp(), partition_day = excluded.partition_day, actio
 -- name: settle_deltas
 update sync.delta set verified = true, repaired_at = coalesce(repaired_at, clock_timestamp())
 where connection = %(connection)s and feed = %(feed)s and not verified
-  and (partition_day >= %(start)s and partition_day < %(end)s or partition_day = any(%(also)s::date[]))
+  and (partition_day >= %(start)s and partition_day < %(end)s or partition_day = any(%(also)s::date[])
+       or cause = any(%(everywhere)s))
   and (vendor_id, cause) not in (select * from unnest(%(still)s::text[], %(causes)s::text[]))

@@ -18,6 +18,14 @@ select distinct day from (
 where mod(day - date '2000-01-01', %(cycle)s) = mod(%(today)s::date - date '2000-01-01', %(cycle)s)
 order by day
 
+-- name: newer_in_quarantine
+select r.vendor_id, r.modified_at
+from sync.quarantine q join {target} r on (r.connection, r.feed, r.vendor_id) = (q.connection, q.feed, q.vendor_id)
+where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open' and q.kind = 'quarantine'
+  and q.page_id > r.page_id
+  and (%(everywhere)s or r.vendor_id = any(%(shown)s) or (r.modified_at >= %(start)s and r.modified_at < %(end)s))
+order by r.vendor_id
+
 -- name: orders_of
 select vendor_id, order_id from {target}
 where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)

@@ -14,8 +14,9 @@ from sync_pipeline.kernel.canonical import instant_text
 from sync_pipeline.kernel.feed import Cursor, FeedId, PageRead, Reply, Unstamped
 from sync_pipeline.landing.pages import FetchedPage
 from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
-from sync_pipeline.ledger.compare import Comparer, Difference
+from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, Comparer, Difference
 from sync_pipeline.reconcile.absent import ids_of, still_absent
+from sync_pipeline.reconcile.quarantined import newer_in_quarantine
 from sync_pipeline.reconcile.relist import relist
 from sync_pipeline.reconcile.unstamped import days_of_turn, unsettled_again, with_causes
 from sync_pipeline.runtime import Runtime
@@ -56,8 +57,9 @@ async def reconcile_days(
 
     Records missing, stale or altered in the store are taken again from the vendor's own pages through the ledger, so a
     newer version is never overwritten, and compared once more. A record that only the store has waits for review: a
-    listing that lacks it is no proof that it is gone. A window that reaches to today also takes what may have changed
-    without a stamp, of whatever day (`unstamped`), and the days whose turn it is.
+    listing that lacks it is no proof that it is gone. So does a row whose newer version is in quarantine. A window that
+    reaches to today also takes what may have changed without a stamp, of whatever day (`unstamped`), and the days whose
+    turn it is.
     """
     source = setup.source_of(feed)
     target = setup.target(feed)
@@ -69,7 +71,8 @@ async def reconcile_days(
     await listing.whole(begins, ends, strictly=True)
     turn: list[date] = []
     # A backfill of old days proves those days only.
-    if end >= now.astimezone(UTC).date():
+    to_today = end >= now.astimezone(UTC).date()
+    if to_today:
         connection = setup.connection
         async for page in unsettled_again(
             runtime.database, connection, feed, source, table, gateway, now=now, correlation_id=session
@@ -85,7 +88,13 @@ async def reconcile_days(
     )
     report.deltas = [(one, "repaired", one.vendor_id not in left) for one in _once(suspects)]
     report.deltas += [(one, "review", False) for one in listing.absent]
-    await listing.comparer.record(target, report.deltas, start=start, end=end, also=turn)
+    newer = await newer_in_quarantine(
+        runtime.database, target, start=begins, end=ends, shown=sorted(listing.rejected), everywhere=to_today
+    )
+    report.deltas += [(one, "review", False) for one in newer]
+    await listing.comparer.record(
+        target, report.deltas, start=start, end=end, also=turn, everywhere=[NEWER_IN_QUARANTINE] if to_today else []
+    )
     if target.handoff:
         report.without_effect = await find_lost(runtime.database, target)
     return report
@@ -119,6 +128,7 @@ class _Listing:
         self.kept: dict[int, FetchedPage] = {}
         self.suspects: list[Difference] = []
         self.absent: list[Difference] = []
+        self.rejected: set[str] = set()
 
     async def whole(self, begins: datetime, ends: datetime, *, strictly: bool) -> None:
         """List all that was modified in [begins, ends), and find what only the store has of it.
@@ -164,6 +174,7 @@ class _Listing:
             key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(self._feed,)
         )
         checked = check_page(number, records, self._target.contract)
+        self.rejected.update(one.vendor_id for one in checked.rejected if one.vendor_id is not None)
         self._group.append(checked if ends is None else _within(checked, ends))
         if len(self._group) >= GROUP:
             await self.compare()

@@ -13,6 +13,8 @@ import pytest
 from sync_pipeline.kernel.feed import Reply, Request
 from sync_pipeline.reconcile.unstamped import CYCLE
 from sync_pipeline.reconcile.window import WindowReport, reconcile_days
+from sync_pipeline.sessions.verify import verify_store
+from sync_pipeline.telemetry.verdicts import parity
 from sync_pipeline.vendors.pretix import PAGE_SIZE
 from sync_pipeline_tests.integration.pretix_setting import Between, Pretix, Watched, opened
 from sync_pipeline_tests.integration.simulator_setting import Setting, setting
@@ -122,3 +124,34 @@ async def test_a_deleted_record_is_found_within_a_cycle_whatever_its_day(world: 
     for ahead in range(CYCLE, 2 * CYCLE):
         await reconciled(pretix, "orders", now + timedelta(days=ahead + 1), ahead=ahead)
     assert await pretix.rows(kept) == [(gone, day, True)]
+
+
+async def older_rows(pretix: Pretix) -> int:
+    findings = await verify_store(pretix.runtime.database, pretix.runtime.objects)
+    return {finding.name: finding.number for finding in findings}["newer_in_quarantine"]
+
+
+async def test_a_row_whose_newer_version_is_invalid_is_kept_and_reported(world: Setting, pretix: Pretix) -> None:
+    await pretix.synced()
+    day, [key, *_] = next(iter(by_day(world).items()))
+    stored = "select email from registrations.registration where feed = 'orders' and vendor_id = %s"
+    [(before,)] = await pretix.rows(stored, key)
+    world.post("/mutate", {"vendor": "pretix", "id": key, "set": {"email": "no address@@example"}})
+    await pretix.synced()
+    assert await pretix.rows(stored, key) == [(before,)]
+    assert await older_rows(pretix) >= 1
+    now = AheadClock().now().date()
+    expected = {("newer_in_quarantine", "review"): 1}
+    for start in (now, now + timedelta(days=1), day):
+        report = await reconciled(pretix, "orders", start)
+        assert report.by_cause == expected, f"found on {start}"
+        assert not parity(report.open, str(start)).passed
+    last_day_but_one = await reconciled(pretix, "orders", day + timedelta(days=1))
+    assert last_day_but_one.deltas == []
+    kept = "select vendor_id, cause, partition_day, verified from sync.delta where feed = 'orders'"
+    assert await pretix.rows(kept) == [(key, "newer_in_quarantine", day, False)]
+    world.post("/mutate", {"vendor": "pretix", "id": key, "set": {"email": before}})
+    await pretix.synced()
+    assert (await reconciled(pretix, "orders", now)).deltas == []
+    assert await pretix.rows(kept) == [(key, "newer_in_quarantine", day, True)]
+    assert await older_rows(pretix) == 0
