@@ -58,9 +58,9 @@ class Breakers:
                 continue
             if is_credential(scope):
                 raise AuthenticationError(
-                    f"{self._connection}: the vendor has refused this connection's credential, or what it asks for; correct "
-                    "the token, the base_url or the account in its settings, which is tried at once; as it is, it is tried "
-                    f"again in {max(0.0, breaker.retry_in_s):.0f} s"
+                    f"{self._connection}: the vendor has refused this connection's credential, or what it asks for"
+                    f"{f': {breaker.reason}' if breaker.reason else ''}. Correct the token, the base_url or the account in its "
+                    f"settings, which is tried at once; as it is, it is tried again in {max(0.0, breaker.retry_in_s):.0f} s"
                 )
             wait = breaker.retry_in_s if breaker.state == "open" else self._timing.poll_s
             if wait > LONGEST_WAIT_S:
@@ -76,7 +76,7 @@ class Breakers:
             async with self._db.transaction() as conn:
                 found = await conn.execute(SQL.breaker_read, {"connection": self._connection})
                 self._known = {
-                    row[0]: Breaker(row[0], row[1], row[2], row[3] or 0.0, row[4], row[5])
+                    row[0]: Breaker(row[0], row[1], row[2], row[3] or 0.0, row[4], row[5], row[6])
                     for row in await found.fetchall()
                 }
             self._read_at = self._monotonic()

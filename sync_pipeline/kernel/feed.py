@@ -265,6 +265,14 @@ class Unstamped(Feed, Protocol):
         """How to list this one record, and the cursor to read the answer by; None when the feed does not cover it."""
 
 
+@runtime_checkable
+class Naming(Protocol):
+    """A vendor whose requests messages can name by settings (an account, an event), and not by their template only."""
+
+    def named(self, request: Request) -> str:
+        """What was asked, for a message. It holds settings, never an id of a record. The audit keeps the template."""
+
+
 class VendorApi(Protocol):
     """What is true of all of a vendor's endpoints."""
 
