@@ -47,3 +47,26 @@ def test_messages_about_the_network_name_organizer_and_event(workplace: Workplac
     assert "{" not in found["errors"]["orders"]["message"]
     kept = workplace.rows("select distinct endpoint from sync.audit where connection = 'pretix'")
     assert kept == [("/organizers/{organizer}/events/{event}/orders/",)]
+
+
+def test_quarantine_names_the_vendors_record_and_says_if_an_older_version_stands(workplace: Workplace) -> None:
+    faults = {"malformed": {"rate": 0.1, "kinds": ["unknown_status"], "feeds": ["pretix/orders"]}}
+    workplace.control("faults", faults)
+    assert workplace.run("sync", "pretix").returncode == 0
+    [(known,)] = workplace.rows("select min(vendor_id) from registrations.registration where feed = 'orders'")
+    workplace.control("mutate", {"vendor": "pretix", "id": known, "set": {"email": "no address@@example"}})
+    assert workplace.run("sync", "pretix").returncode == 0
+    listed = workplace.json("quarantine", "list", "--feed", "pretix/orders", "--limit", "1000")["quarantine"]
+    assert len(listed) > 1
+    assert {row["vendor_id"]: row["older_in_table"] for row in listed if row["older_in_table"]} == {known: True}
+    assert all("/" in row["vendor_id"] for row in listed)
+    table = workplace.run("quarantine", "list", "--code", "INVALID_EMAIL", COLUMNS="80").stdout
+    assert known in table
+    assert "older in table" in table
+    [key] = [row["key"] for row in listed if row["vendor_id"] == known]
+    assert "an older version" in workplace.run("quarantine", "show", key).stdout
+    found = workplace.json("verify")
+    assert not found["ok"]
+    assert found["checks"]["newer_in_quarantine"] >= 1
+    assert workplace.run("quarantine", "discard", "--code", "INVALID_EMAIL").returncode == 0
+    assert workplace.json("verify")["ok"]
