@@ -37,8 +37,8 @@ async def still_absent(
 ) -> list[Difference]:
     """Those of `absent` that the vendor does not show anywhere, whatever their stamp. `end`: how far the list was walked.
 
-    Each is asked for by its order. Where that is shown without it, it may stand in another one by now: then, and when they
-    are many, the list is walked on to its end.
+    Each is asked for by its order; what the settings leave out by now (an event) is none of them. Where the order is shown
+    without it, it may stand in another one by now: then, and when they are many, the list is walked on to its end.
     """
     feed = connection.feeds[source]
     if not absent or not isinstance(feed, Unstamped):
@@ -47,17 +47,16 @@ async def still_absent(
     def shown(read: PageRead) -> set[str]:
         return ids_of(check_page(0, read.records.get(target.feed.feed, ()), target.contract))
 
-    missing = {one.vendor_id for one in absent}
-    parameters = {"connection": target.feed.connection, "feed": target.feed.feed, "ids": sorted(missing)}
+    ids = [one.vendor_id for one in absent]
+    parameters = {"connection": target.feed.connection, "feed": target.feed.feed, "ids": ids}
     orders: dict[str, set[str]] = {}
     for vendor_id, order in await select(database, target.contract.table, SQL.orders_of, parameters):
         orders.setdefault(order, set()).add(vendor_id)
-    walk_on = len(orders) > ASKED_AT_ONCE
-    for order, wanted in () if walk_on else orders.items():
-        asked = feed.again(order)
-        if asked is None:
-            continue
-        cursor, request = asked
+    questions = [(feed.again(order), wanted) for order, wanted in orders.items()]
+    asked = [(question, wanted) for question, wanted in questions if question is not None]
+    missing = set[str]().union(*(wanted for _, wanted in asked))
+    walk_on = len(asked) > ASKED_AT_ONCE
+    for (cursor, request), wanted in () if walk_on else asked:
         _, read = await ask(feed, gateway, request, cursor, correlation_id)
         found = shown(read)
         missing -= found

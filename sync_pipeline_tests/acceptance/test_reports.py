@@ -70,3 +70,19 @@ def test_quarantine_names_the_vendors_record_and_says_if_an_older_version_stands
     assert found["checks"]["newer_in_quarantine"] >= 1
     assert workplace.run("quarantine", "discard", "--code", "INVALID_EMAIL").returncode == 0
     assert workplace.json("verify")["ok"]
+
+
+def test_who_pasted_a_tab_into_a_name_is_in_the_table(workplace: Workplace) -> None:
+    [key] = [row["id"] for row in workplace.control("truth/pretix/orders")["rows"] if not row["malformed"]][:1]
+    for invoice, first, last in (
+        ({"name": "Ada\tLovelace", "name_parts": {"_scheme": "full"}}, "NOT_PROVIDED", "Ada Lovelace"),
+        ({"name": "5 L", "name_parts": {"given_name": 5, "family_name": "L"}}, "NOT_PROVIDED", "5 L"),
+        ({"name": "A L", "name_parts": {"given_name": "A\x1f", "family_name": "\x0bL"}}, "A", "L"),
+    ):
+        workplace.control("mutate", {"vendor": "pretix", "id": key, "set": {"invoice_address": invoice}})
+        workplace.control("advance", {"seconds": 5})
+        assert workplace.run("sync", "pretix").returncode == 0
+        names = "select first_name, last_name from registrations.registration where feed = 'orders' and vendor_id = %s"
+        assert workplace.rows(names, key) == [(first, last)]
+    assert workplace.json("quarantine", "list")["quarantine"] == []
+    workplace.verified()

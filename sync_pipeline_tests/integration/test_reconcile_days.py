@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sync_pipeline.kernel.feed import Reply, Request
+from sync_pipeline.reconcile import absent
 from sync_pipeline.reconcile.unstamped import CYCLE
 from sync_pipeline.reconcile.window import WindowReport, reconcile_days
 from sync_pipeline.sessions.verify import verify_store
@@ -36,11 +38,11 @@ async def pretix(world: Setting, database_url: str, tmp_path: Path) -> AsyncIter
 
 
 async def reconciled(
-    pretix: Pretix, feed: str, start: date, *, days: int = 1, ahead: int = 0, between: Between | None = None
+    pretix: Pretix, feed: str, start: date, *, ahead: int = 0, between: Between | None = None, **settings: Any
 ) -> WindowReport:
     async def nothing(request: Request, reply: Reply) -> None: ...
 
-    runtime, setup = replace(pretix.runtime, clock=AheadClock(days=ahead)), pretix.setup()
+    runtime, setup = replace(pretix.runtime, clock=AheadClock(days=ahead)), pretix.setup(**settings)
     async with runtime.gateway(setup) as gateway:
         return await reconcile_days(
             runtime,
@@ -48,7 +50,7 @@ async def reconciled(
             feed,
             Watched(gateway, between or nothing),
             start=start,
-            end=start + timedelta(days=days),
+            end=start + timedelta(days=1),
             session="reconcile",
         )
 
@@ -105,6 +107,32 @@ async def test_a_deleted_record_is_found_in_its_own_day(world: Setting, pretix: 
     world.post("/mutate", {"vendor": "pretix", "delete": True, "id": orders[0]})
     report = await reconciled(pretix, feed, day)
     assert report.by_cause == {("missing_at_vendor", "review"): 1 if feed == "orders" else tickets}
+
+
+async def test_many_deleted_records_are_looked_for_in_the_list(
+    world: Setting, pretix: Pretix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking for each by itself would cost more than walking on."""
+    monkeypatch.setattr(absent, "ASKED_AT_ONCE", 1)
+    await pretix.synced()
+    day, orders = max(by_day(world).items(), key=lambda item: len(item[1]))
+    for key in orders[:3]:
+        world.post("/mutate", {"vendor": "pretix", "delete": True, "id": key})
+    world.post("/mutate", {"vendor": "pretix", "id": orders[3], "set": {"comment": "moved on"}})
+    asked: list[str] = []
+
+    async def watch(request: Request, reply: Reply) -> None:
+        asked.append(request.path)
+
+    report = await reconciled(pretix, "orders", day, between=watch)
+    assert sorted(one.vendor_id for one, _, _ in report.deltas) == sorted(orders[:3])
+    assert set(asked) == {"/organizers/simorg/orders/"}
+
+
+async def test_what_the_settings_leave_out_is_not_missing(world: Setting, pretix: Pretix) -> None:
+    await pretix.synced()
+    for day in list(by_day(world))[:3]:
+        assert (await reconciled(pretix, "orders", day, events=["readers"])).deltas == []
 
 
 async def test_a_deleted_record_is_found_within_a_cycle_whatever_its_day(world: Setting, pretix: Pretix) -> None:
