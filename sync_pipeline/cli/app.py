@@ -235,7 +235,7 @@ def quarantine_list(
     limit: Annotated[int, typer.Option(help="Most rows.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List rejections: keys, codes and paths; never values."""
+    """List rejections: keys, vendor ids, codes and paths; never other values."""
     from sync_pipeline.cli import operate
 
     chosen = operate.chosen(feed, code, contract_version, status=status, kind=kind, limit=limit)

@@ -208,6 +208,8 @@ async def quarantine_list(chosen: QuarantineFilter, *, as_json: bool) -> None:
         {
             "key": row.key,
             "feed": str(row.feed),
+            "vendor_id": row.vendor_id,
+            "older_in_table": row.older_in_table,
             "kind": row.kind,
             "codes": list(row.codes),
             "paths": sorted({problem.path for problem in row.problems}),
@@ -235,6 +237,7 @@ async def quarantine_show(key: str, *, payload: bool) -> None:
     console.print(
         f"{row.feed}  {row.kind}  {row.status}\n"
         f"vendor id      {row.vendor_id or '(unreadable)'}\n"
+        f"in the table   {'an older version' if row.older_in_table else 'no older version'}\n"
         f"page           {row.page_id}\n"
         f"contract       {row.contract_version}\n"
         f"seen           {row.times_seen} times, {row.first_seen:%Y-%m-%d %H:%M:%SZ} to "

@@ -14,7 +14,7 @@ CODES = {
     "INT_OUT_OF_RANGE": "an integer beyond 64 bits",
     "MISSING_FIELD": "a required field is absent, null or empty",
     "WRONG_TYPE": "a field has another type than the vendor documents",
-    "CONTROL_CHARACTER": "text with control characters or code points that are no characters; in metadata only U+0000",
+    "CONTROL_CHARACTER": "text with controls (not in names) or code points that are no characters; in metadata only U+0000",
     "INVALID_EMAIL": "not an e-mail address by RFC 5322, or its domain cannot be one",
     "INVALID_TIMESTAMP": "not an instant that exists",
     "NAIVE_TIMESTAMP": "a local time without an offset",

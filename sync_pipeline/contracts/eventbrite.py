@@ -164,7 +164,7 @@ class OrderContract(RegistrationContract):
             "modified_at": record.get("changed"),
             **gross(record.get("costs")),
         }
-        at("name", fields.text, record.get("name"))
+        at("name", fields.name, record.get("name"))
         return Mapped(values, _rest(record, ORDER_USED))
 
 
@@ -197,7 +197,7 @@ class AttendeeContract(RegistrationContract):
         profile = member(record.get("profile"), "profile")
         sku = at("ticket_class_id", fields.identifier, record.get("ticket_class_id"))
         name = at("ticket_class_name", fields.text, record.get("ticket_class_name"))
-        at("profile.name", fields.text, profile.get("name"))
+        at("profile.name", fields.name, profile.get("name"))
         values = {
             "vendor_id": record.get("id"),
             "kind": "attendee",

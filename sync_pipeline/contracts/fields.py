@@ -37,6 +37,9 @@ NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last 
 REFUSED_CHARACTER = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{NONCHARACTERS}]")
 """Controls, lone surrogates and noncharacters."""
 
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""Unicode category Cc."""
+
 
 class Refused(ValueError):
     """A value that fails its check. `path` is relative to the field."""
@@ -58,6 +61,16 @@ def text(value: Any) -> str:
     if not (value.isascii() and value.isprintable()):
         value = _normalised(value)
     return value.strip() or NOT_PROVIDED
+
+
+def name(value: Any) -> str:
+    """Text that names a person: as `text`, but a control character in it becomes one space.
+
+    Forms take a pasted tab or line break into a name. It says nothing there, and must not cost a person who has paid.
+    """
+    if type(value) is str and not value.isprintable():
+        value = CONTROLS.sub(" ", value)
+    return text(value)
 
 
 def required_text(value: Any) -> str:

@@ -70,18 +70,19 @@ def order_key(order: Mapping[str, Any], prefix: str = "") -> str:
     return f"{event}/{code}"
 
 
+GIVEN_AND_FAMILY = ("given_name", "family_name")
+
+
 def _name(holder: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
     """Given and family name where the event's name scheme asks for them (pretix/base/settings.py, PERSON_NAME_SCHEMES).
 
-    Else the whole name goes to `last_name`, since cutting names at a space is a guess. Titles, middle names and the like
-    stay in `metadata` with the parts.
+    Else the whole name goes to `last_name`, since cutting names at a space is a guess; so it does where a part is no text,
+    which pretix takes from its API. Titles, middle names and the like stay in `metadata` with the parts.
     """
-    whole = at(f"{prefix}{name}", fields.text, holder.get(name))
+    whole = at(f"{prefix}{name}", fields.name, holder.get(name))
     parts = holder.get(f"{name}_parts")
-    if type(parts) is dict:
-        given, family = (
-            at(f"{prefix}{name}_parts.{part}", fields.text, parts.get(part)) for part in ("given_name", "family_name")
-        )
+    if type(parts) is dict and all(type(parts.get(part)) in (str, type(None)) for part in GIVEN_AND_FAMILY):
+        given, family = (at(f"{prefix}{name}_parts.{part}", fields.name, parts.get(part)) for part in GIVEN_AND_FAMILY)
         if (given, family) != (fields.NOT_PROVIDED, fields.NOT_PROVIDED):
             return {"first_name": given, "last_name": family}
     return {"last_name": whole}

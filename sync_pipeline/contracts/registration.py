@@ -36,6 +36,7 @@ def checked(check: Callable[[Any], Any]) -> BeforeValidator:
 
 
 Text = Annotated[str, checked(fields.text)]
+Name = Annotated[str, checked(fields.name)]
 Identifier = Annotated[str, checked(fields.identifier)]
 
 
@@ -49,8 +50,8 @@ class Registration(BaseModel):
     order_id: Identifier
     event_id: Identifier
     email: Annotated[str, checked(fields.email)] = fields.NOT_PROVIDED
-    first_name: Text = fields.NOT_PROVIDED
-    last_name: Text = fields.NOT_PROVIDED
+    first_name: Name = fields.NOT_PROVIDED
+    last_name: Name = fields.NOT_PROVIDED
     phone: Text = fields.NOT_PROVIDED
     ticket_sku: Text = fields.NOT_PROVIDED
     ticket_name: Text = fields.NOT_PROVIDED

@@ -70,6 +70,8 @@ class Breaker:
     retry_in_s: float = 0.0
     cool_down_s: float = 0.0
     probe_expires_in_s: float | None = None
+    reason: str = ""
+    """Why it was opened."""
 
 
 @dataclass(frozen=True, slots=True)

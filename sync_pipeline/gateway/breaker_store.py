@@ -59,9 +59,9 @@ class Breakers:
                 continue
             if is_credential(scope):
                 raise AuthenticationError(
-                    f"{self._connection}: the vendor has refused this connection's credential, or what it asks for; correct "
-                    "the token, the base_url or the account in its settings, which is tried at once; as it is, it is tried "
-                    f"again in {max(0.0, breaker.retry_in_s):.0f} s"
+                    f"{self._connection}: the vendor has refused this connection's credential, or what it asks for"
+                    f"{f': {breaker.reason}' if breaker.reason else ''}. Correct the token, the base_url or the account in its "
+                    f"settings, which is tried at once; as it is, it is tried again in {max(0.0, breaker.retry_in_s):.0f} s"
                 )
             wait = breaker.retry_in_s if breaker.state == "open" else self._timing.poll_s
             if wait > LONGEST_WAIT_S:
@@ -79,7 +79,7 @@ class Breakers:
                 found = await self._db.statement(
                     SQL.breaker_read, {"connection": self._connection}, patience_s=STORE_PATIENCE_S
                 )
-                self._known = {row[0]: Breaker(row[0], row[1], row[2], row[3] or 0.0, row[4], row[5]) for row in found}
+                self._known = {row[0]: Breaker(row[0], row[1], row[2], row[3] or 0.0, *row[4:]) for row in found}
             self._read_at = self._monotonic()
         return self._known.get(scope, Breaker(scope))
 

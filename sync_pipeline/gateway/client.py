@@ -245,7 +245,9 @@ class Gateway:
             self._quota.accepted()
         if not (isinstance(error, TransientError) and error.throttled):
             # A refusal by the quota says that the vendor is well.
-            await self._breakers.report(request.endpoint, credential, _outcome(error), type(error).__name__)
+            # What was refused to a credential is what its breaker says for as long as it is open.
+            reason = str(error) if isinstance(error, AuthenticationError) else type(error).__name__
+            await self._breakers.report(request.endpoint, credential, _outcome(error), reason)
 
     async def _listen(self, reply: Reply) -> None:
         """What the answer says about the quota: in the words that the connection names, else in the vendor's own."""

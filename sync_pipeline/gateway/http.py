@@ -15,7 +15,7 @@ import certifi
 from yarl import URL
 
 from sync_pipeline.kernel.errors import ConfigurationError, PermanentError, TransientError
-from sync_pipeline.kernel.feed import AuthSpec, Connection, Reply, Request
+from sync_pipeline.kernel.feed import AuthSpec, Connection, Naming, Reply, Request
 from sync_pipeline.trust.secrets import Secret
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -65,6 +65,11 @@ class Http:
         if self._session is not None:
             await self._session.close()
 
+    def _what(self, request: Request) -> str:
+        """What was asked of whom, for messages."""
+        api = self._connection.api
+        return f"{self._connection.name} {api.named(request) if isinstance(api, Naming) else request.endpoint}"
+
     def url(self, request: Request) -> str:
         """The full URL without parameters. Raises PermanentError for one that leaves the connection's host: the
         credential must not go elsewhere."""
@@ -72,8 +77,7 @@ class Http:
             return f"{self._connection.base_url}/{request.path.lstrip('/')}"
         if _origin(request.path) != self._origin:
             raise PermanentError(
-                f"{self._connection.name} {request.endpoint}: the vendor points to another host, which is not followed; "
-                "check base_url"
+                f"{self._what(request)}: the vendor points to another host, which is not followed; check base_url"
             )
         return request.path
 
@@ -94,7 +98,7 @@ class Http:
             headers.update(extra_headers)
         params: Params = list(request.params)
         _authorise(self._connection.auth, secret, headers, params)
-        what = f"{self._connection.name} {request.endpoint}"
+        what = self._what(request)
         async with self._in_flight:
             if not may_go():
                 raise NotSent

@@ -32,7 +32,7 @@ select sync.quota_told(%(scopes)s, %(name)s, %(remaining)s, %(reset_s)s, %(leave
 
 -- name: breaker_read
 select scope, state, failures, extract(epoch from retry_at - clock_timestamp())::double precision, cool_down_s,
-       extract(epoch from probe_expires - clock_timestamp())::double precision
+       extract(epoch from probe_expires - clock_timestamp())::double precision, coalesce(reason, '')
 from sync.breaker where connection = %(connection)s
 
 -- name: breaker_open

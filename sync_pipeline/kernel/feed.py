@@ -260,10 +260,19 @@ class Unstamped(Feed, Protocol):
 
     @property
     def unsettled(self) -> str:
-        """SQL/JSON path that finds something in the metadata of a stored record which may still change so."""
+        """SQL/JSON path that finds something in the metadata of a stored record which may still change so. It may use the
+        row's `$vendor_status` and `$payment_status`."""
 
     def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
         """How to list this one record, and the cursor to read the answer by; None when the feed does not cover it."""
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """A vendor whose requests messages can name by settings (an account, an event), and not by their template only."""
+
+    def named(self, request: Request) -> str:
+        """What was asked, for a message. It holds settings, never an id of a record. The audit keeps the template."""
 
 
 class VendorApi(Protocol):

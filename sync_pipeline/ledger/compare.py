@@ -11,6 +11,8 @@ from sync_pipeline.ledger.apply import SQL, CheckedPage, Statements, Target, cop
 from sync_pipeline.ledger.newest import newest_of
 from sync_pipeline.store.database import Database
 
+NEWER_IN_QUARANTINE = "newer_in_quarantine"
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -18,7 +20,7 @@ class Difference:
 
     causes: missing_in_store, stale_in_store (the vendor's is newer), altered_in_store (same version, other values: someone
     wrote to the table), changed_unstamped (same stamp, but the vendor itself shows other values than before),
-    missing_at_vendor.
+    missing_at_vendor, newer_in_quarantine (the vendor's newer version is invalid: the row is the last valid one).
     """
 
     vendor_id: str
@@ -64,9 +66,17 @@ class Comparer:
             await conn.execute(statements.distrust, {**statements.parameters, "ids": list(ids)})
 
     async def record(
-        self, target: Target, deltas: Sequence[tuple[Difference, str, bool]], *, start: date, end: date
+        self,
+        target: Target,
+        deltas: Sequence[tuple[Difference, str, bool]],
+        *,
+        start: date,
+        end: date,
+        also: Sequence[date] = (),
+        everywhere: Sequence[str] = (),
     ) -> None:
-        """Keep deltas (difference, action, verified); earlier open ones of [start, end) that are gone are settled.
+        """Keep deltas (difference, action, verified); earlier open ones of [start, end), of the days `also` and of the causes
+        `everywhere` that are gone are settled.
 
         One that is open already stays the row it is, found when it was, and is seen again.
         """
@@ -79,6 +89,8 @@ class Comparer:
                     **names,
                     "start": start,
                     "end": end,
+                    "also": list(also),
+                    "everywhere": list(everywhere),
                     "still": [difference.vendor_id for difference in still],
                     "causes": [difference.cause for difference in still],
                 },

@@ -146,8 +146,10 @@ set last_seen = clock_timestamp(), contract_version = excluded.contract_version
 
 -- name: quarantine_select
 select key, connection, feed, vendor_id, kind, page_id, codes, problems, contract_version, status, times_seen, attempts,
-       first_seen, last_seen
-from sync.quarantine
+       first_seen, last_seen,
+       exists (select 1 from registrations.registration r
+               where (r.connection, r.feed, r.vendor_id) = (q.connection, q.feed, q.vendor_id) and r.page_id < q.page_id)
+from sync.quarantine q
 where (%(connection)s::text is null or connection = %(connection)s)
   and (%(feed)s::text is null or feed = %(feed)s)
   and (%(status)s::text is null or status = %(status)s)
@@ -203,6 +205,7 @@ set last_seen = clock_timestamp(), partition_day = excluded.partition_day, actio
 
 -- name: settle_deltas
 update sync.delta set verified = true, repaired_at = coalesce(repaired_at, clock_timestamp())
-where connection = %(connection)s and feed = %(feed)s and not verified and partition_day >= %(start)s
-  and partition_day < %(end)s
+where connection = %(connection)s and feed = %(feed)s and not verified
+  and (partition_day >= %(start)s and partition_day < %(end)s or partition_day = any(%(also)s::date[])
+       or cause = any(%(everywhere)s))
   and (vendor_id, cause) not in (select * from unnest(%(still)s::text[], %(causes)s::text[]))

@@ -25,7 +25,7 @@ async def relist(
 ) -> AsyncIterator[tuple[Cursor, Reply, PageRead]]:
     """All pages of what changed since `since`. A spent token starts the list again: records may come twice.
 
-    `until`: a list that is sorted by modification is left once it has come so far.
+    `until`: a list that is sorted by modification is left once it has come so far. Few vendors can bound it themselves.
     """
     cursor = Cursor(since=since, opened_at=now)
     restarts = 0
@@ -39,7 +39,7 @@ async def relist(
             cursor = cursors.expired(cursor)
             continue
         yield cursor, reply, read
-        if until is not None and read.high is not None and read.high > until:
+        if until is not None and read.high is not None and read.high >= until:
             read = replace(read, next=None)
         cursor, _ = cursors.after_page(cursor, read, parts=feed.parts, page_received_at=reply.received_at)
 

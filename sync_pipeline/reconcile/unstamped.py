@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from datetime import time as daytime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from psycopg import sql
@@ -13,7 +12,7 @@ from psycopg import sql
 from sync_pipeline.kernel.feed import Connection, Cursor, PageRead, Reply, Unstamped
 from sync_pipeline.ledger.apply import CheckedPage, Target
 from sync_pipeline.ledger.compare import Difference
-from sync_pipeline.reconcile.relist import ask, relist
+from sync_pipeline.reconcile.relist import ask
 from sync_pipeline.sessions.walk import Sender
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
@@ -26,43 +25,62 @@ CYCLE = 28
 UNSETTLED_AT_ONCE = 200
 """Records asked for one by one in a run."""
 
+REPAIRED = timedelta(days=7)
+"""How long a record that was repaired is asked for again by the runs of the feeds that come out of its pages: so much later
+than the run that repaired it they may be, and still find what changed."""
 
-async def listed_again(
+
+async def unsettled_again(
     database: Database,
     connection: Connection,
+    feed: str,
     source: str,
     table: str,
     gateway: Sender,
     *,
-    before: datetime,
     now: datetime,
     correlation_id: str,
 ) -> AsyncIterator[tuple[Cursor, Reply, PageRead]]:
-    """Pages that show again the records which may have changed without a stamp, and all others in turn.
+    """Pages that show again, one by one, the stored records which may have changed without a stamp.
 
-    First the stored records that are not settled, one by one; then the days last modified before `before` whose turn it is.
-    Nothing for a feed whose vendor stamps every change.
+    Those that are not settled, and for a feed that comes out of another's pages those that a run of that one has repaired
+    lately. Nothing for a feed whose vendor stamps every change.
     """
-    feed = connection.feeds[source]
-    if not isinstance(feed, Unstamped):
+    api = connection.feeds[source]
+    if not isinstance(api, Unstamped):
         return
-    names = {"connection": connection.name, "feed": source}
-    today = now.astimezone(UTC).date()
-    for (vendor_id,) in await _select(
-        database,
-        table,
-        SQL.unsettled,
-        {**names, "unsettled": feed.unsettled, "day": today, "limit": UNSETTLED_AT_ONCE},
-    ):
-        asked = feed.again(vendor_id)
+    parameters = {
+        "connection": connection.name,
+        "feed": source,
+        "unsettled": api.unsettled,
+        "changed_since": None if feed == source else now - REPAIRED,
+        "day": now.astimezone(UTC).date(),
+        "limit": UNSETTLED_AT_ONCE,
+    }
+    for (vendor_id,) in await select(database, table, SQL.unsettled, parameters):
+        asked = api.again(vendor_id)
         if asked is not None:
             cursor, request = asked
-            yield cursor, *await ask(feed, gateway, request, cursor, correlation_id)
-    days = await _select(database, table, SQL.days_of_turn, {**names, "before": before, "cycle": CYCLE, "today": today})
-    for (day,) in days:
-        since, until = (datetime.combine(day, at, UTC) for at in (daytime.min, daytime.max))
-        async for page in relist(feed, gateway, since=since, until=until, now=now, correlation_id=correlation_id):
-            yield page
+            yield cursor, *await ask(api, gateway, request, cursor, correlation_id)
+
+
+async def days_of_turn(
+    database: Database, connection: Connection, feed: str, source: str, table: str, *, before: datetime, now: datetime
+) -> list[date]:
+    """The days before `before` whose turn it is to be listed again: all whose records the store has, once a cycle.
+
+    None for a feed whose vendor stamps every change.
+    """
+    if not isinstance(connection.feeds[source], Unstamped):
+        return []
+    parameters = {
+        "connection": connection.name,
+        "feeds": [source, feed],
+        "before": before,
+        "cycle": CYCLE,
+        "today": now.astimezone(UTC).date(),
+    }
+    return [day for (day,) in await select(database, table, SQL.days_of_turn, parameters)]
 
 
 async def with_causes(
@@ -82,7 +100,7 @@ async def with_causes(
         "ids": altered,
         "contract_version": target.contract.version,
     }
-    applied = dict(await _select(database, target.contract.table, SQL.applied_hashes, parameters))
+    applied = dict(await select(database, target.contract.table, SQL.applied_hashes, parameters))
     shown = {record.vendor_id: record.content_hash for page in pages for record in page.valid}
     return [
         replace(one, cause="changed_unstamped")
@@ -92,7 +110,8 @@ async def with_causes(
     ]
 
 
-async def _select(database: Database, table: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+async def select(database: Database, table: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Rows of a statement of this room about a canonical table."""
     composed = sql.SQL(statement).format(target=sql.Identifier(*table.split(".")))
     async with database.transaction() as conn:
         return await (await conn.execute(composed, parameters)).fetchall()

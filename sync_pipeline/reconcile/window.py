@@ -6,17 +6,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from datetime import time as daytime
 
 from sync_pipeline.handoff.deliver import find_lost
 from sync_pipeline.kernel.canonical import instant_text
-from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.kernel.feed import Cursor, FeedId, PageRead, Reply, Unstamped
 from sync_pipeline.landing.pages import FetchedPage
 from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
-from sync_pipeline.ledger.compare import Comparer, Difference
+from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, Comparer, Difference
+from sync_pipeline.reconcile.absent import ids_of, still_absent
+from sync_pipeline.reconcile.quarantined import newer_in_quarantine
 from sync_pipeline.reconcile.relist import relist
-from sync_pipeline.reconcile.unstamped import listed_again, with_causes
+from sync_pipeline.reconcile.unstamped import days_of_turn, unsettled_again, with_causes
 from sync_pipeline.runtime import Runtime
 from sync_pipeline.sessions.reading import apply_pages, records_of
 from sync_pipeline.sessions.setup import Setup
@@ -55,65 +57,138 @@ async def reconcile_days(
 
     Records missing, stale or altered in the store are taken again from the vendor's own pages through the ledger, so a
     newer version is never overwritten, and compared once more. A record that only the store has waits for review: a
-    listing that lacks it is no proof that it is gone. A window that reaches to today also takes what may have changed
-    without a stamp, of whatever day (`unstamped`).
+    listing that lacks it is no proof that it is gone. So does a row whose newer version is in quarantine. A window that
+    reaches to today also takes what may have changed without a stamp, of whatever day (`unstamped`), and the days whose
+    turn it is.
     """
     source = setup.source_of(feed)
     target = setup.target(feed)
-    comparer = Comparer(runtime.database)
-    begins, ends = (datetime.combine(day, daytime(), UTC) for day in (start, end))
-    report = WindowReport(FeedId(setup.connection.name, feed), start, end)
-    kept: dict[int, FetchedPage] = {}
-    group: list[CheckedPage] = []
-    suspects: list[Difference] = []
-    seen: set[str] = set()
-    api = setup.connection.feeds[source]
-
-    async def compare() -> None:
-        suspects.extend(await with_causes(runtime.database, target, await comparer.differences(target, group), group))
-        group.clear()
-
+    table = setup.target(source).contract.table
     now = runtime.clock.now()
-    days = relist(api, gateway, since=begins, now=now, correlation_id=session)
-    turn = listed_again(
-        runtime.database,
-        setup.connection,
-        source,
-        setup.target(source).contract.table,
-        gateway,
-        before=begins,
-        now=now,
-        correlation_id=session,
-    )
+    report = WindowReport(FeedId(setup.connection.name, feed), start, end)
+    listing = _Listing(runtime, setup, feed, gateway, report, now=now, session=session)
+    begins, ends = (_midnight(day) for day in (start, end))
+    await listing.whole(begins, ends, strictly=True)
+    turn: list[date] = []
     # A backfill of old days proves those days only.
-    listings = [(days, True), (turn, False)] if end >= now.astimezone(UTC).date() else [(days, True)]
-    for listing, bounded in listings:
-        async for cursor, reply, read in listing:
-            records = read.records.get(feed, ())
-            report.pages += 1
-            report.listed += len(records)
-            if not records:
-                continue
-            [(key, digest)] = await asyncio.to_thread(runtime.objects.put, [reply.body])
-            kept[report.pages] = FetchedPage(
-                key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(feed,)
-            )
-            checked = check_page(report.pages, records, target.contract)
-            seen.update(record.vendor_id for record in checked.valid)
-            seen.update(rejected.vendor_id for rejected in checked.rejected if rejected.vendor_id is not None)
-            group.append(_within(checked, ends) if bounded else checked)
-            if len(group) >= GROUP:
-                await compare()
-    await compare()
-    left = await _repair(runtime, setup, target, comparer, suspects, kept, session) if suspects else set()
+    to_today = end >= now.astimezone(UTC).date()
+    if to_today:
+        connection = setup.connection
+        async for page in unsettled_again(
+            runtime.database, connection, feed, source, table, gateway, now=now, correlation_id=session
+        ):
+            await listing.take(page, None)
+        turn = await days_of_turn(runtime.database, connection, feed, source, table, before=begins, now=now)
+        for day in turn:
+            await listing.whole(_midnight(day), _midnight(day + timedelta(days=1)), strictly=False)
+    await listing.compare()
+    suspects = listing.suspects
+    left = (
+        await _repair(runtime, setup, target, listing.comparer, suspects, listing.kept, session) if suspects else set()
+    )
     report.deltas = [(one, "repaired", one.vendor_id not in left) for one in _once(suspects)]
-    # A change since the listing began moves a record past the window's end or to a newer stamp: not a difference.
-    unseen = await comparer.unseen(target, start=begins, end=ends, seen=sorted(seen))
-    report.deltas += [(one, "review", False) for one in unseen]
-    await comparer.record(target, report.deltas, start=start, end=end)
+    report.deltas += [(one, "review", False) for one in listing.absent]
+    newer = await newer_in_quarantine(
+        runtime.database, target, start=begins, end=ends, shown=sorted(listing.rejected), everywhere=to_today
+    )
+    report.deltas += [(one, "review", False) for one in newer]
+    await listing.comparer.record(
+        target, report.deltas, start=start, end=end, also=turn, everywhere=[NEWER_IN_QUARANTINE] if to_today else []
+    )
     if target.handoff:
         report.without_effect = await find_lost(runtime.database, target)
     return report
+
+
+class _Listing:
+    """What one run lists: pages compared with the store in groups, kept in case they are needed for the repair."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        setup: Setup,
+        feed: str,
+        gateway: Sender,
+        report: WindowReport,
+        *,
+        now: datetime,
+        session: str,
+    ) -> None:
+        self._runtime = runtime
+        self._setup = setup
+        self._feed = feed
+        self._source = setup.source_of(feed)
+        self._target = setup.target(feed)
+        self._gateway = gateway
+        self._report = report
+        self._now = now
+        self._session = session
+        self._group: list[CheckedPage] = []
+        self.comparer = Comparer(runtime.database)
+        self.kept: dict[int, FetchedPage] = {}
+        self.suspects: list[Difference] = []
+        self.absent: list[Difference] = []
+        self.rejected: set[str] = set()
+
+    async def whole(self, begins: datetime, ends: datetime, *, strictly: bool) -> None:
+        """List all that was modified in [begins, ends), and find what only the store has of it.
+
+        `strictly`: what the pages show beyond is left to its own days. Else it is compared too, since a repair takes pages
+        whole: nothing is mended that was not reported.
+        """
+        api = self._setup.connection.feeds[self._source]
+        seen: set[str] = set()
+        async for page in relist(
+            api,
+            self._gateway,
+            since=begins,
+            until=ends if isinstance(api, Unstamped) else None,
+            now=self._now,
+            correlation_id=self._session,
+        ):
+            seen |= await self.take(page, ends if strictly else None)
+        # A change since the listing began moves a record past the window's end or to a newer stamp: not a difference.
+        self.absent += await still_absent(
+            self._runtime.database,
+            self._setup.connection,
+            self._source,
+            self._target,
+            self._gateway,
+            await self.comparer.unseen(self._target, start=begins, end=ends, seen=sorted(seen)),
+            end=ends,
+            now=self._now,
+            correlation_id=self._session,
+        )
+
+    async def take(self, page: tuple[Cursor, Reply, PageRead], ends: datetime | None) -> set[str]:
+        """Compare a page's records, those modified before `ends`; returns the ids of all that it shows."""
+        cursor, reply, read = page
+        records = read.records.get(self._feed, ())
+        self._report.pages += 1
+        self._report.listed += len(records)
+        if not records:
+            return set()
+        number = self._report.pages
+        [(key, digest)] = await asyncio.to_thread(self._runtime.objects.put, [reply.body])
+        self.kept[number] = FetchedPage(
+            key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(self._feed,)
+        )
+        checked = check_page(number, records, self._target.contract)
+        self.rejected.update(one.vendor_id for one in checked.rejected if one.vendor_id is not None)
+        self._group.append(checked if ends is None else _within(checked, ends))
+        if len(self._group) >= GROUP:
+            await self.compare()
+        return ids_of(checked)
+
+    async def compare(self) -> None:
+        """Compare the pages that wait for it."""
+        found = await self.comparer.differences(self._target, self._group)
+        self.suspects += await with_causes(self._runtime.database, self._target, found, self._group)
+        self._group.clear()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, daytime(), UTC)
 
 
 def _within(page: CheckedPage, end: datetime) -> CheckedPage:

@@ -15,5 +15,9 @@ where not exists (select 1 from sync.page p where p.id = r.page_id and p.connect
 select count(*) from sync.held h join registrations.registration r using (connection, feed, vendor_id)
 where r.modified_at >= h.modified_at
 
+-- name: newer_in_quarantine
+select count(*) from sync.quarantine q join registrations.registration r using (connection, feed, vendor_id)
+where q.status = 'open' and q.kind = 'quarantine' and q.page_id > r.page_id
+
 -- name: object_keys
 select distinct object_key from sync.page order by 1

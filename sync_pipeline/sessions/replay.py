@@ -50,6 +50,8 @@ class QuarantineRow:
     attempts: int
     first_seen: datetime
     last_seen: datetime
+    older_in_table: bool
+    """The canonical table still has the version before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Quarantine:
                 QuarantineRow(
                     row[0], FeedId(row[1], row[2]), row[3], row[4], row[5], tuple(row[6]),
                     tuple(Problem(problem["code"], problem["path"]) for problem in row[7]),
-                    row[8], row[9], row[10], row[11], row[12], row[13],
+                    row[8], row[9], row[10], row[11], row[12], row[13], row[14],
                 )
                 for row in await found.fetchall()
             ]  # fmt: skip

@@ -231,8 +231,11 @@ class Session:
         self._planner.recall(source, *await self._landing.recall(connection.feed_id(source)))
         while not self._stop.is_set() and not budget.spent:
             before = report.cursor.watermark
-            result = await walk.poll(lease, report.cursor, budget)
-            report.add(result)
+            result = PollResult(report.cursor)
+            try:
+                await walk.poll(lease, result, budget)
+            finally:
+                report.add(result)  # what was applied is applied, whatever a later page did
             if self._progress is not None:
                 self._progress(source, result)
             seen = Seen(

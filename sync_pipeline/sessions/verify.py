@@ -43,6 +43,12 @@ CHECKS = (
         "no record is held and applied at the same version",
         "run `sync-pipeline resync <feed> --from <instant>`",
     ),
+    (
+        "newer_in_quarantine",
+        "no row is older than a version of it that is in quarantine",
+        "the table keeps the last valid version: correct the record at the vendor (or the mapping, then `sync-pipeline "
+        "quarantine replay`); `sync-pipeline quarantine list` names them, `quarantine discard` accepts the row as it is",
+    ),
 )
 
 

@@ -127,14 +127,15 @@ class Walk:
         self._session = session
         self._crash = crash
 
-    async def poll(self, lease: Lease, cursor: Cursor, budget: Budget) -> PollResult:
-        """Walk the open window (or open the next one) until it is drained or the budget is spent.
+    async def poll(self, lease: Lease, result: PollResult, budget: Budget) -> None:
+        """Walk the open window of `result.cursor` (or open the next one) until it is drained or the budget is spent.
 
-        What was fetched before the vendor or the network failed is landed and applied before the error is raised.
+        What was fetched before the vendor or the network failed is landed and applied before the error is raised: `result`
+        says at any time what was done.
         """
-        if not cursor.is_open:
-            cursor = cursors.open_window(cursor, now=self._clock.now(), overlap=self._feed.overlap)
-        result = PollResult(cursor)
+        if not result.cursor.is_open:
+            result.cursor = cursors.open_window(result.cursor, now=self._clock.now(), overlap=self._feed.overlap)
+        cursor = result.cursor
         fetched = Stream[Fetched](AHEAD)
         landed = Stream[Landed](1)
         async with (
@@ -144,7 +145,6 @@ class Walk:
             await self._apply_all(lease, landed, result)
             await landing
             await fetching
-        return result
 
     async def _fetch_window(self, cursor: Cursor, budget: Budget, fetched: Stream[Fetched], result: PollResult) -> None:
         restarts = 0

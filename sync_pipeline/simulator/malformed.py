@@ -48,6 +48,13 @@ def _place_text(doc: Doc, value: Any) -> None:
             position["attendee_name"] = value
 
 
+def _place_controls(doc: Doc, value: Any) -> None:
+    """Put a value where the name is, and where a pretix position says a company: forms take control characters in names."""
+    _place_text(doc, value)
+    for position in doc.get("positions", [doc] if "attendee_name" in doc else []):
+        position["company"] = value
+
+
 def _place_money(doc: Doc, value: Any) -> None:
     if "costs" in doc:
         doc["costs"]["gross"]["value"] = value
@@ -147,7 +154,7 @@ KINDS: dict[str, Callable[[Doc], bytes]] = {
     "timestamp_wrong_type": _edited(lambda doc: _set_changed(doc, {"at": 1700000000})),
     "far_future_changed": _edited(lambda doc: _set_changed(doc, "9999-01-01T00:00:00Z")),
     "missing_changed": _edited(lambda doc: doc.pop(_changed_field(doc))),
-    "control_character": _spliced(_place_text, rb'"A\u0000B\u0007C"'),
+    "control_character": _spliced(_place_controls, rb'"A\u0000B\u0007C"'),
     "raw_control_byte": _spliced(_place_text, b'"A\x01B"'),
     "truncated_unicode": _spliced(_place_text, b'"A\xf0\x9f\x8e"'),
     "wrong_nested_type": _edited(_wrong_nested),

@@ -43,8 +43,8 @@ _ACTIONS = {
     "split": 4,
 }
 # Asked for by name only: what no change filter can ever show, and what leads up to it.
-_ON_REQUEST = {"delete_testmode": 1, "cancel_refund_open": 1, "refund_done": 1}
-_UNSTAMPED = frozenset({"refund_done", "set_unstamped"})
+_ON_REQUEST = {"delete_testmode": 1, "cancel_refund_open": 1, "refund_done": 1, "cancel_paid": 1, "refund_late": 1}
+_UNSTAMPED = frozenset({"refund_done", "refund_late", "set_unstamped"})
 """pretix's `OrderRefund.done()` does not touch the order, so its `last_modified` stays."""
 _STATES = {
     "pay": 780,
@@ -248,8 +248,10 @@ class PretixWorld:
             for refund in doc["refunds"]:
                 refund.update(state="done", execution_date=when)
             doc["payments"][-1]["state"] = "refunded"
-        elif action in ("cancel", "refund", "partial_refund", "cancel_refund_open"):
-            if action != "cancel" and doc["payments"]:
+        elif action == "refund_late":
+            self._refund(doc, total, when)
+        elif action in ("cancel", "refund", "partial_refund", "cancel_refund_open", "cancel_paid"):
+            if action not in ("cancel", "cancel_paid") and doc["payments"]:
                 self._refund(doc, total / 2 if action == "partial_refund" else total, when)
             if action == "cancel_refund_open":
                 doc["refunds"][-1].update(state="created", execution_date=None)
@@ -308,9 +310,10 @@ def _possible(action: str, doc: Doc) -> bool:
         return status == "n" and not doc["require_approval"]
     if action == "refund_done":
         return status == "c" and any(refund["state"] == "created" for refund in doc["refunds"])
-    if action in ("refund", "partial_refund", "cancel_refund_open"):
+    if action in ("refund", "partial_refund", "cancel_refund_open", "cancel_paid", "refund_late"):
         paid = [payment for payment in doc["payments"] if payment["state"] == "confirmed"]
-        return status == "p" and bool(paid) and not doc["refunds"] and Decimal(doc["total"]) > 0
+        before = "c" if action == "refund_late" else "p"
+        return status == before and bool(paid) and not doc["refunds"] and Decimal(doc["total"]) > 0
     if action == "cancel_position":
         return status == "p" and len(live) > 1 and not doc["refunds"] and live[-1]["addon_to"] is None
     if action in ("check_in", "edit_position"):

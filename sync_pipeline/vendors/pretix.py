@@ -59,17 +59,17 @@ class PretixApi:
         if reply.status == 404 and ("page", "1") not in request.params and self._page_is_gone(reply):
             # The list shrank while its ties were counted: the walk counts them again.
             return None
-        return by_status("pretix", replace(request, endpoint=self._named(request)), reply)
+        return by_status("pretix", replace(request, endpoint=self.named(request)), reply)
 
     @staticmethod
-    def _named(request: Request) -> str:
+    def named(request: Request) -> str:
         """What was asked, by the slugs of organizer and event: a path below an organizer holds nothing else."""
         return request.path if request.path.startswith("/organizers/") else request.endpoint
 
     def _forbidden(self, request: Request) -> str:
         events = f"events {', '.join(self.events)}" if self.events else "all its events"
         return (
-            f"pretix {self._named(request)}: HTTP 403. pretix answers so to a wrong slug as to a missing permission: "
+            f"pretix {self.named(request)}: HTTP 403. pretix answers so to a wrong slug as to a missing permission: "
             f"check organizer `{self.organizer}` and {events} (upper and lower case count), and that the token's team "
             "may view the orders of these events"
         )
@@ -159,8 +159,12 @@ class PretixOrders:
 
     @property
     def unsettled(self) -> str:
-        """Orders with a refund under way: pretix's `OrderRefund.done()` leaves the order's `last_modified` as it is."""
-        return '$.refunds[*].state ? (@ == "created" || @ == "transit" || @ == "external")'
+        """Orders with a refund under way, and cancelled ones that still hold money, since a refund may yet be made: pretix's
+        `OrderRefund.done()` leaves the order's `last_modified` as it is."""
+        under_way = '@.refunds[*].state ? (@ == "created" || @ == "transit" || @ == "external")'
+        received = '@.payments[*].state ? (@ == "confirmed" || @ == "refunded")'
+        holds_money = f'$vendor_status == "c" && $payment_status == "FAILED" && exists({received})'
+        return f"$ ? (exists({under_way}) || ({holds_money}))"
 
     def again(self, vendor_id: str) -> tuple[Cursor, Request] | None:
         """The list of one order, by its code, below its event."""

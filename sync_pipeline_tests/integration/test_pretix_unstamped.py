@@ -67,6 +67,43 @@ async def test_an_open_refund_is_asked_for_by_its_order(world: Setting, pretix: 
     assert (await tomorrow(pretix, "orders")).deltas == []
 
 
+BOTH_WAYS = pytest.mark.parametrize("feeds", [("orders", "positions"), ("positions", "orders")])
+
+
+@BOTH_WAYS
+async def test_what_one_run_repairs_the_runs_of_the_other_feeds_still_see(
+    world: Setting, pretix: Pretix, feeds: tuple[str, str]
+) -> None:
+    """Three days on it is not the turn of the day of these orders: only their refunds lead to them."""
+    world.post("/mutate", {"vendor": "pretix", "changes": 3, "actions": ["cancel_refund_open"]})
+    await pretix.synced()
+    changed = world.post("/mutate", {"vendor": "pretix", "changes": 3, "actions": ["refund_done"]})["changes"]
+    assert changed
+    for feed in feeds:
+        report = await tomorrow(pretix, feed, days_ahead=3)
+        assert {(cause, action) for cause, action in report.by_cause} == {("changed_unstamped", "repaired")}
+        assert len(report.deltas) >= len(changed)
+    assert await pretix.mismatches() == {}
+    assert [(await tomorrow(pretix, feed, days_ahead=3)).deltas for feed in feeds] == [[], []]
+
+
+@BOTH_WAYS
+async def test_an_order_cancelled_first_and_refunded_later_is_asked_for(
+    world: Setting, pretix: Pretix, feeds: tuple[str, str]
+) -> None:
+    """There was no refund under way to see: only that the cancelled order still holds its money."""
+    cancelled = world.post("/mutate", {"vendor": "pretix", "changes": 3, "actions": ["cancel_paid"]})["changes"]
+    await pretix.synced()
+    assert [(await tomorrow(pretix, feed, days_ahead=3)).deltas for feed in feeds] == [[], []]
+    late = world.post("/mutate", {"vendor": "pretix", "changes": 3, "actions": ["refund_late"]})["changes"]
+    assert late
+    assert {change["id"] for change in late} <= {change["id"] for change in cancelled}
+    for feed in feeds:
+        report = await tomorrow(pretix, feed, days_ahead=3)
+        assert {(cause, action) for cause, action in report.by_cause} == {("changed_unstamped", "repaired")}
+    assert await pretix.mismatches() == {}
+
+
 async def test_everything_is_listed_again_once_a_cycle(world: Setting, pretix: Pretix) -> None:
     await pretix.synced()
     rows = world.rows("pretix/orders")

@@ -79,6 +79,20 @@ def test_a_clean_value_is_what_the_model_makes_of_it(field: str, values: list[An
         assert text is None or text == by_model(field, value)
 
 
+CONTROLLED = st.text("aé\u0301 \t\n\x00\x1f\x7f\x85\x9f", max_size=8)
+
+
+@pytest.mark.parametrize("field", ["first_name", "last_name"])
+@given(values=st.lists(CONTROLLED, max_size=6))
+def test_names_with_controls_are_left_to_the_model_which_takes_them(field: str, values: list[str]) -> None:
+    for value, text in zip(values, CHECKED[field](values), strict=True):
+        made = by_model(field, value)
+        assert made is not None
+        assert text in (None, made)
+        assert made.isprintable()
+        assert text is None or value.isprintable()
+
+
 @given(st.lists(STAMPS, min_size=1, max_size=5))
 def test_clean_instants_are_the_instants_they_name(values: list[str]) -> None:
     for value, text in zip(values, columns.instant(values), strict=True):
