@@ -24,7 +24,8 @@ class World:
     sight: Sight
     warm_days: float = 28.0
     days: float = 14.0
-    step: int = 5
+    step: float = 5
+    saved: int = 0
 
     def compared(self) -> Compared:
         return compare(
@@ -37,6 +38,7 @@ class World:
             warm_days=self.warm_days,
             days=self.days,
             step=self.step,
+            saved=self.saved,
         )
 
 

@@ -49,13 +49,14 @@ def compare(
     strength: float = 0.0,
     warm_days: float = 28.0,
     days: float = 14.0,
-    step: int = 10,
+    step: float = 10,
+    saved: int = 0,
     seed: int = 1,
 ) -> Compared:
     """`quota`: polls per change. The wrong prior believes thirty times the mean rate, as firmly as three changes would."""
     here = world(tail=tail, n=n, days=warm_days + days, seed=seed, tied=tied, strength=strength)
     setting = Setting(
-        polls_per_day=quota * 4.0 * n, warm_days=warm_days, objective=objective, sight=sight, step=step, solve_every=20
+        polls_per_day=quota * 4.0 * n, warm_days=warm_days, objective=objective, sight=sight, step=step, saved=saved, solve_every=20
     )
     least = optimum.best(objective, here.rates, here.weights, setting.per_s, setting.floor_s, setting.ceiling_s)
     wrong = Prior(float(here.rates.mean()) * 30, 3.0)
@@ -65,7 +66,9 @@ def compare(
         simulate(here, Adaptive(here, setting, known=True), setting),
         simulate(here, Cycle(n), setting),
     )
-    ours, mistaken, known, fixed = (float(getattr(run, objective)) / least for run in runs)
+    # With rhythm the expectation is not known: what was measured is.
+    losses = [run.expected if strength == 0.0 else float(getattr(run, objective)) for run in runs]
+    ours, mistaken, known, fixed = (lost / least for lost in losses)
     over = sum(run.over_ceiling for run in runs[:2])
     return Compared(f"{here.name} quota={quota:g} {objective} {sight}", ours, mistaken, known, fixed, over)
 

@@ -32,6 +32,16 @@ def loss(objective: str, rate: Floats, weight: Floats, interval: Floats) -> floa
     return float(np.sum(weight * each))
 
 
+def accrued(objective: str, rate: Floats, age: Floats) -> Floats:
+    """The loss of a source of weight 1 from a poll until `age` seconds after it, in expectation."""
+    x = rate * age
+    if objective == "lag":
+        return x * age / 2
+    if objective == "staleness":
+        return np.interp(x, GRID, EIN_SUM) / rate
+    return age + np.expm1(-x) / rate
+
+
 def _worth(objective: str, rate: Floats, weight: Floats, interval: Floats) -> Floats:
     """What one more poll per second takes off the loss: -d loss / d(1/T) by central differences, on purpose."""
     step = 1e-4

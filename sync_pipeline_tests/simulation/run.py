@@ -13,6 +13,7 @@ from sync_pipeline.polling.allocate import Allocation, Objective
 from sync_pipeline.polling.estimate import Prior, pool
 from sync_pipeline.polling.evidence import Rows, Seen
 from sync_pipeline.polling.index import View, choose, solve, unseen_changes
+from sync_pipeline_tests.simulation import optimum
 from sync_pipeline_tests.simulation.worlds import DAY, HOUR, MONDAY, SPACING, World
 
 Floats = NDArray[np.float64]
@@ -21,7 +22,9 @@ Sight = Literal["changed", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`polls_per_day`: the quota. `step`: calls a choice. Measured from `warm_days` on. `sight`: what a poll tells."""
+    """`polls_per_day`: the quota. `step`: calls that come back from one choice to the next (less than one: a source can be
+    asked when it is due, not only at the next call's turn). `saved`: calls that may be kept for later, as a window with room
+    keeps them; the others lapse. Measured from `warm_days` on. `sight`: what a poll tells."""
 
     polls_per_day: float
     warm_days: float
@@ -29,7 +32,8 @@ class Setting:
     sight: Sight = "changed"
     floor_s: float = 1.0
     ceiling_s: float = 7 * DAY
-    step: int = 100
+    step: float = 100
+    saved: int = 0
     solve_every: int = 5
     seed: int = 1
 
@@ -61,6 +65,10 @@ class Measured:
     polls: int
     oldest_s: float
     over_ceiling: int
+    expected: float
+    """The loss of the setting's objective that these polls have in expectation, at the true mean rates: what was measured,
+    without the luck of when the changes fell. It holds where rates are constant and nobody hints: then a poll's instant
+    knows nothing of what its own source did since the last one."""
 
 
 def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
@@ -73,7 +81,14 @@ def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
     sums = {"lag": 0.0, "staleness": 0.0, "freshness": 0.0, "changes": 0.0}
     delays: list[Floats] = []
     delay_weights: list[Floats] = []
-    polls, oldest, over, credit = 0, 0.0, 0, 0.0
+    polls, oldest, over, credit, expected = 0, 0.0, 0, 0.0, 0.0
+
+    def expect(rows: NDArray[np.int64], at: Floats) -> float:
+        since = np.maximum(begin - last[rows], 0.0)
+        until = np.maximum(at - last[rows], since)
+        rates, objective = world.rates[rows], setting.objective
+        lost = optimum.accrued(objective, rates, until) - optimum.accrued(objective, rates, since)
+        return float(world.weights[rows] @ lost)
 
     def account(rows: NDArray[np.int64], at: Floats, real: bool) -> NDArray[np.int64]:
         """Measure what these polls reveal; how many changes each found."""
@@ -101,13 +116,14 @@ def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
         length = min(length, end - now)
         credit += length * setting.per_s
         rows = planner.next(now, int(credit + 1e-9))
-        credit = min(credit - rows.shape[0], 2.0 * setting.step)
+        credit = min(credit - rows.shape[0], max(2.0 * setting.step, setting.saved + 1.0))
         at = now + (np.arange(rows.shape[0]) + 1) * (length / max(rows.shape[0], 1))
         ages = at - last[rows]
         if now >= begin and rows.shape[0]:
             oldest = max(oldest, float(ages.max()))
             over += int(np.count_nonzero(ages > setting.ceiling_s))
             polls += rows.shape[0]
+            expected += expect(rows, at)
         found = account(rows, at, real=True)
         hints = np.zeros_like(found)
         if world.hints.shape[0]:
@@ -117,6 +133,7 @@ def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
         last[rows] = at
         now += length
     account(sources, np.full(n, end), real=False)
+    expected += expect(sources, np.full(n, end))
     over += int(np.count_nonzero(end - last > setting.ceiling_s))
     span = end - begin
     mean, p50, p95 = _weighted(np.concatenate(delays), np.concatenate(delay_weights))
@@ -132,6 +149,7 @@ def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
         polls=polls,
         oldest_s=oldest,
         over_ceiling=over,
+        expected=expected / span,
     )
 
 
@@ -216,7 +234,9 @@ class Adaptive:
             self._allocation = solve(view, calls_per_s=self._set.per_s, objective=self._set.objective)
         self._steps += 1
         lead = 2 * self._set.step / self._set.per_s
-        return choose(view, self._allocation, calls=calls, lead_s=lead, objective=self._set.objective).order
+        choice = choose(view, self._allocation, calls=calls, lead_s=lead, objective=self._set.objective)
+        due = int(np.count_nonzero(choice.wanting[choice.order]))
+        return choice.order[: max(due, calls - self._set.saved)]
 
     def saw(self, rows: NDArray[np.int64], at: Floats, found: NDArray[np.int64], hints: NDArray[np.int64]) -> None:
         when = at + MONDAY
