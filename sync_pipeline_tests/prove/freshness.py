@@ -44,7 +44,18 @@ class World:
 
 def _small(objective: Objective, sight: Sight) -> list[World]:
     return [
-        World(tail, 50, quota, tied, objective, sight, step=2)
+        World(
+            tail,
+            50,
+            quota,
+            tied,
+            objective,
+            sight,
+            warm_days=21 if quota < 5 else 7,
+            days=7 if quota < 5 else 3,
+            step=0.25 if quota < 5 else 0.5,
+            saved=4,
+        )
         for tail in ("lognormal", "pareto")
         for quota in (0.3, 1.0, 5.0)
         for tied in (True, False)

@@ -1,8 +1,9 @@
 """A vendor for proofs: it only counts, with the simulator's own limiter, and answers a line with a line.
 
-A call is `c <name>`: answered `+ <remaining> <seconds to reset>`, or `- <retry after, seconds>` when its limit refuses it, or
-`! ` while it is down. For the harness: `stats`, `down 0|1`, `foreign <calls a second>`, `refuse <seconds>` (the next call is
-refused with that Retry-After, and all others until then).
+A call is `c <when it was sent>` (the machine's clock): answered `+ <remaining> <seconds to reset>`, or `- <retry after,
+seconds>` when its limit refuses it, or `!` while it is down. For the harness: `stats`, `down 0|1`, `foreign <calls a second>`,
+`refuse <seconds>` (the next call is refused with that Retry-After, and all others until then), `booked <when>` (a worker has
+stored that refusal for all).
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from dataclasses import asdict, dataclass, field
 from sync_pipeline.simulator.limits import Limiter, SlidingWindow
 
 FOREIGN_TICK_S = 0.02
+ON_ITS_WAY_S = 0.02
+"""From a grant to the sending of its call, on a busy machine."""
 
 
 @dataclass
 class Stats:
-    """`breaches`: calls that its limit refused. `early`: calls sent although a refusal had been booked before."""
+    """`breaches`: calls that its limit refused. `early`: calls sent more than ON_ITS_WAY_S after a refusal had been booked,
+    and before its Retry-After was over."""
 
     calls: int = 0
     breaches: int = 0
@@ -39,10 +43,11 @@ class Vendor:
         self.foreign_rate = 0.0
         self.refuse_s = 0.0
         self.refuse_until = 0.0
+        self.refused_at = 0.0
+        self.booked_at = float("inf")
         self.rng = random.Random(3)
 
-    def call(self, booked: float) -> str:
-        """`booked`: when the caller knew of the last refusal (0: of none), on the machine's clock."""
+    def call(self, sent: float) -> str:
         now = time.monotonic()
         self.stats.calls += 1
         if self.down:
@@ -52,9 +57,10 @@ class Vendor:
             self.stats.first_good = now
         if self.refuse_s:
             self.refuse_until, self.refuse_s = now + self.refuse_s, 0.0
+            self.refused_at, self.booked_at = now, float("inf")
             return f"- {self.refuse_until - now:.3f} planned"
         if now < self.refuse_until:
-            self.stats.early += booked > 0
+            self.stats.early += sent > self.booked_at + ON_ITS_WAY_S
             return f"- {self.refuse_until - now:.3f} again"
         wait, _ = self.limiter.take(now)
         if wait:
@@ -82,6 +88,10 @@ class Vendor:
                 match command:
                     case "c":
                         answer = self.call(float(rest or 0))
+                    case "booked":
+                        if float(rest) >= self.refused_at:
+                            self.booked_at = min(self.booked_at, float(rest))
+                        answer = "ok"
                     case "stats":
                         answer = json.dumps(asdict(self.stats))
                     case "down":

@@ -46,7 +46,6 @@ class Tally:
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     grants_ms: list[float] = field(default_factory=list)
-    booked: float = 0.0
 
     def line(self) -> str:
         found = {
@@ -67,11 +66,17 @@ class Line:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def call(self, booked: float) -> list[str]:
+    async def call(self) -> list[str]:
+        return await self._say(f"c {time.monotonic():.6f}")
+
+    async def booked(self) -> None:
+        await self._say(f"booked {time.monotonic():.6f}")
+
+    async def _say(self, words: str) -> list[str]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
-        writer.write(f"c {booked:.6f}\n".encode())
+        writer.write(f"{words}\n".encode())
         return (await reader.readline()).decode().split()
 
 
@@ -106,7 +111,7 @@ async def work(
             waited = await quota.acquire(lane=lane)
             if waited == 0:
                 tally.grants_ms.append((time.perf_counter() - cost) * 1000)
-            answer = await line.call(tally.booked)
+            answer = await line.call()
         except Deferred as deferred:
             await asyncio.sleep(min(5.0, max(0.05, (deferred.until - clock.now()).total_seconds())))
             continue
@@ -118,7 +123,7 @@ async def work(
         with contextlib.suppress(TransientError):
             if answer[0] == "-":
                 await quota.refused(timedelta(seconds=float(answer[1])))
-                tally.booked = time.monotonic()
+                await line.booked()
             elif answer[0] == "+":
                 quota.accepted()
                 if options.told:

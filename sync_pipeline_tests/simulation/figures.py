@@ -56,7 +56,13 @@ def compare(
     """`quota`: polls per change. The wrong prior believes thirty times the mean rate, as firmly as three changes would."""
     here = world(tail=tail, n=n, days=warm_days + days, seed=seed, tied=tied, strength=strength)
     setting = Setting(
-        polls_per_day=quota * 4.0 * n, warm_days=warm_days, objective=objective, sight=sight, step=step, saved=saved, solve_every=20
+        polls_per_day=quota * 4.0 * n,
+        warm_days=warm_days,
+        objective=objective,
+        sight=sight,
+        step=step,
+        saved=saved,
+        solve_every=20,
     )
     least = optimum.best(objective, here.rates, here.weights, setting.per_s, setting.floor_s, setting.ceiling_s)
     wrong = Prior(float(here.rates.mean()) * 30, 3.0)
