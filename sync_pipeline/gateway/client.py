@@ -28,7 +28,7 @@ from sync_pipeline.gateway.http import Http, NotSent
 from sync_pipeline.gateway.latencies import Latencies
 from sync_pipeline.gateway.quota import LEASE_S
 from sync_pipeline.gateway.quota_store import Quota
-from sync_pipeline.gateway.token_source import StaticSource, TokenSource
+from sync_pipeline.gateway.static_source import StaticSource, TokenSource
 from sync_pipeline.gateway.validators import Validators
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred, SyncError, TransientError

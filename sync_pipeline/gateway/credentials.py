@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from sync_pipeline.gateway.exchange import token_connection
 from sync_pipeline.gateway.http import Http
-from sync_pipeline.gateway.token_source import Alert, GrantSource, StaticSource, TokenSource
-from sync_pipeline.gateway.token_store import TokenStore
+from sync_pipeline.gateway.static_source import Alert, StaticSource, TokenSource
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.feed import Connection, Reply, Request
 from sync_pipeline.store.database import Database
-from sync_pipeline.trust.sealing import Sealer
 from sync_pipeline.trust.secrets import SecretProvider
 
 TOKEN_KEY = "SYNC_TOKEN_KEY"  # noqa: S105
@@ -45,6 +42,12 @@ async def credentials(
         name = spec.secret_env or (grant.client_secret_env if grant else None)
         yield StaticSource(name, secrets) if name else None
     else:
+        # Cryptography is for those who exchange tokens; a session with a key starts without it.
+        from sync_pipeline.gateway.exchange import token_connection
+        from sync_pipeline.gateway.token_source import GrantSource
+        from sync_pipeline.gateway.token_store import TokenStore
+        from sync_pipeline.trust.sealing import Sealer
+
         sealer = Sealer(secrets.get(TOKEN_KEY), name=TOKEN_KEY)
         async with Http(token_connection(connection, grant), now=clock.now) as http:
 

@@ -13,7 +13,8 @@ import pytest
 from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.exchange import Pair
 from sync_pipeline.gateway.http import Http
-from sync_pipeline.gateway.token_source import GrantSource, StaticSource, TokenSource
+from sync_pipeline.gateway.static_source import StaticSource, TokenSource
+from sync_pipeline.gateway.token_source import GrantSource
 from sync_pipeline.kernel.errors import AuthenticationError, ConfigurationError, Deferred
 from sync_pipeline.kernel.feed import AuthSpec, Connection
 from sync_pipeline.store.database import Database
