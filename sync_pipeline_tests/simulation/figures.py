@@ -1,4 +1,4 @@
-"""The freshness figures of issue 3, as one function a world: what ours loses, beside the optimum and beside a fixed order."""
+"""The freshness figures, as one function a world: what ours loses, beside the optimum and beside a fixed order."""
 
 from __future__ import annotations
 
