@@ -53,7 +53,7 @@ def _small(objective: Objective, sight: Sight) -> list[World]:
             sight,
             warm_days=21 if quota < 5 else 7,
             days=7 if quota < 5 else 3,
-            step=0.25 if quota < 5 else 0.5,
+            step=0.25,
             saved=4,
         )
         for tail in ("lognormal", "pareto")
@@ -64,7 +64,7 @@ def _small(objective: Objective, sight: Sight) -> list[World]:
 
 def _large(objective: Objective, sight: Sight, quotas: Sequence[float]) -> list[World]:
     return [
-        World(tail, 17_000, quota, tied, objective, sight, warm_days=7, days=3, step=400)
+        World(tail, 17_000, quota, tied, objective, sight, warm_days=28 if quota < 1 else 7, days=3, step=400)
         for tail, tied in (("lognormal", True), ("pareto", False))
         for quota in quotas
     ]
