@@ -32,7 +32,8 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a poll found: `changes` since the poll before (None: it closed no window, or listed history), in `calls`."""
+    """What a poll found: `changes` since the poll before (None: it closed no window, or listed history). `calls` that it
+    took besides those that full pages of changes take: these are needed sooner or later, however often the feed is asked."""
 
     changes: int | None
     since: datetime | None
@@ -80,7 +81,7 @@ class Planner:
             # History says nothing about the present, and a session that only catches up needs no estimate.
             interval = max(wish.floor_s, min(wish.ceiling_s, wish.target_lag_s / 2))
             why = f"first look {in_words(interval)} after its history was read"
-            return Plan(now + timedelta(seconds=interval), interval, why, None, float(seen.calls))
+            return Plan(now + timedelta(seconds=interval), interval, why, None, self._costs.get(source, 1.0))
         from sync_pipeline.polling import estimate as estimates
         from sync_pipeline.polling.policy import Budget, SourceState, plan
 

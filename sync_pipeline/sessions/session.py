@@ -238,11 +238,12 @@ class Session:
                 report.add(result)  # what was applied is applied, whatever a later page did
             if self._progress is not None:
                 self._progress(source, result)
+            # One change of an order shows in each feed that comes out of its pages.
+            changes = max(_applied(result), default=0)
             seen = Seen(
-                # One change of an order shows in each feed that comes out of its pages.
-                changes=None if before is None or result.cursor.is_open else max(_applied(result), default=0),
+                changes=None if before is None or result.cursor.is_open else changes,
                 since=before,
-                calls=result.requests,
+                calls=max(1, result.requests - changes // connection.feeds[source].page_size),
             )
             plan = self._planner.after(source, seen, self._clock.now(), jitter=self._rng.random(), left=self._left())
             due = plan.due

@@ -46,6 +46,7 @@ def test_history_teaches_nothing_of_the_present() -> None:
     planner = Planner(SCARCE, {"f": WISH})
     plan = planner.after("f", Seen(None, None, 40), NOW, jitter=0, left=None)
     assert (plan.estimate, plan.interval_s) == (None, 30)
+    assert plan.calls_a_poll == 1, "nor is a poll as dear as all of history"
 
 
 def test_what_a_session_learned_the_next_one_recalls() -> None:
