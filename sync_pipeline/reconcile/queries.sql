@@ -12,9 +12,14 @@ where connection = %(connection)s and feed = %(feed)s
 order by md5(vendor_id || %(day)s::date::text) limit %(limit)s
 
 -- name: days_of_turn
-select distinct day from (
+-- A day whose last record was removed still has the differences that were found in it: they are settled by its turn.
+select day from (
   select (modified_at at time zone 'UTC')::date as day from {target}
-  where connection = %(connection)s and feed = any(%(feeds)s) and modified_at < %(before)s) d
+  where connection = %(connection)s and feed = any(%(feeds)s) and modified_at < %(before)s
+  union
+  select partition_day from sync.delta
+  where connection = %(connection)s and feed = any(%(feeds)s) and not verified
+    and partition_day < (%(before)s at time zone 'UTC')::date) d
 where mod(day - date '2000-01-01', %(cycle)s) = mod(%(today)s::date - date '2000-01-01', %(cycle)s)
 order by day
 

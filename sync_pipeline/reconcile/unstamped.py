@@ -67,7 +67,8 @@ async def unsettled_again(
 async def days_of_turn(
     database: Database, connection: Connection, feed: str, source: str, table: str, *, before: datetime, now: datetime
 ) -> list[date]:
-    """The days before `before` whose turn it is to be listed again: all whose records the store has, once a cycle.
+    """The days before `before` whose turn it is to be listed again, once a cycle: all of which the store has records or open
+    differences.
 
     None for a feed whose vendor stamps every change.
     """
