@@ -117,7 +117,7 @@ class Breakers:
             else:
                 await conn.execute(
                     SQL.breaker_open,
-                    {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason},
+                    {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason, "forced": False},
                 )
         self._read_at = float("-inf")
 
@@ -127,5 +127,6 @@ async def by_hand(database: Database, connection: str, scope: str, *, seconds: f
     names = {"connection": connection, "scope": scope}
     if seconds is None:
         return bool(await database.statement(SQL.breaker_close_by_hand, names))
-    opened = {**names, "failures": 0, "cool_down": seconds, "reason": "opened by an operator"}
-    return bool(await database.statement(SQL.breaker_force, opened))
+    opened = {**names, "failures": 0, "cool_down": seconds, "reason": "opened by an operator", "forced": True}
+    await database.statement(SQL.breaker_open, opened)
+    return True

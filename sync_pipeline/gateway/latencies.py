@@ -15,7 +15,7 @@ SQL = queries(__package__)
 
 @dataclass(slots=True)
 class _Endpoint:
-    """`known`: what all sessions saw, this one included. `fresh`: what only this one saw and has not stored."""
+    """`known`: what the store held when the session opened. `fresh`: what this one saw and has not stored."""
 
     known: Latency = field(default_factory=Latency)
     fresh: Latency = field(default_factory=Latency)
@@ -36,14 +36,13 @@ class Latencies:
     def observe(self, endpoint: str, seconds: float) -> None:
         now = self._clock.now().timestamp()
         seen = self._endpoints.setdefault(endpoint, _Endpoint())
-        seen.known = observe(seen.known, seconds, now)
         seen.fresh = observe(seen.fresh, seconds, now)
         seen.calls += 1
 
     def pause(self, endpoint: str, attempt: int, random: Callable[[], float]) -> float:
         """Seconds before the next attempt."""
-        known = self._endpoints.get(endpoint, _Endpoint()).known
-        return retry_pause(known, attempt, random, now=self._clock.now().timestamp())
+        seen = self._endpoints.get(endpoint, _Endpoint())
+        return retry_pause(merge(seen.known, seen.fresh), attempt, random, now=self._clock.now().timestamp())
 
     async def close(self) -> None:
         for endpoint, seen in self._endpoints.items():
@@ -67,7 +66,7 @@ class Latencies:
                         "p99": shown.p99,
                     },
                 )
-            seen.fresh, seen.calls = Latency(), 0
+            seen.known, seen.fresh, seen.calls = sketch, Latency(), 0
 
 
 def _sketch(stored: list[int]) -> Latency:

@@ -43,7 +43,7 @@ on conflict (connection, scope) do update
 set state = 'open', failures = excluded.failures, opened_at = excluded.opened_at, retry_at = excluded.retry_at,
     cool_down_s = excluded.cool_down_s, reason = excluded.reason, probe_owner = null, probe_expires = null,
     updated_at = clock_timestamp()
-where b.state <> 'open' or b.retry_at <= clock_timestamp()
+where %(forced)s or b.state <> 'open' or b.retry_at <= clock_timestamp()
 
 -- name: breaker_probe
 update sync.breaker
@@ -67,16 +67,6 @@ set state = 'closed', failures = 0, cool_down_s = 0, retry_at = null, probe_owne
     reason = null, updated_at = clock_timestamp()
 where connection = %(connection)s and (scope = %(scope)s or (%(scope)s = 'credential' and scope like 'credential %%'))
   and state <> 'closed'
-returning 1
-
--- name: breaker_force
-insert into sync.breaker (connection, scope, state, failures, opened_at, retry_at, cool_down_s, reason)
-values (%(connection)s, %(scope)s, 'open', %(failures)s, clock_timestamp(),
-        clock_timestamp() + make_interval(secs => %(cool_down)s), %(cool_down)s, %(reason)s)
-on conflict (connection, scope) do update
-set state = 'open', failures = excluded.failures, opened_at = excluded.opened_at, retry_at = excluded.retry_at,
-    cool_down_s = excluded.cool_down_s, reason = excluded.reason, probe_owner = null, probe_expires = null,
-    updated_at = clock_timestamp()
 returning 1
 
 -- name: audit

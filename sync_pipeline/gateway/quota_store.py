@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 from sync_pipeline.gateway.feedback import PAST
@@ -37,6 +37,8 @@ class _Path:
 
     lane: Lane
     scopes: tuple[str, ...]
+    windows: tuple[tuple[str, str], ...] = field(compare=False)
+    """(scope, window) in the order in which the store answers."""
     paces: tuple[Pace, ...] = field(compare=False)
     lease: int = field(compare=False)
 
@@ -91,20 +93,7 @@ class Quota:
         async with self._db.transaction() as conn:
             for node in self._nodes:
                 for pace in node.paces:
-                    await conn.execute(
-                        SQL.ensure_window,
-                        {
-                            "scope": node.scope,
-                            "name": pace.name,
-                            "limit": pace.limit,
-                            "seconds": pace.seconds,
-                            "kind": pace.kind,
-                            "burst": pace.burst,
-                            "emission": pace.emission,
-                            "zone": pace.zone,
-                            "slack": pace.slack,
-                        },
-                    )
+                    await conn.execute(SQL.ensure_window, {"scope": node.scope, **asdict(pace)})
                 names = [pace.name for pace in node.paces]
                 await conn.execute(SQL.drop_other_windows, {"scope": node.scope, "names": names})
 
@@ -142,7 +131,8 @@ class Quota:
         if path is None:
             nodes = self._charged(endpoint)
             paces = tuple(pace for node in nodes for pace in node.paces)
-            path = _Path(lane, tuple(node.scope for node in nodes), paces, lease_size(paces))
+            windows = tuple(sorted((node.scope, pace.name) for node in nodes for pace in node.paces))
+            path = _Path(lane, tuple(node.scope for node in nodes), windows, paces, lease_size(paces))
             self._paths[lane, endpoint] = path
         return path
 
@@ -210,9 +200,7 @@ class Quota:
             raise TransientError(f"{self._name}: its quota rows are gone; the session makes them anew when it starts")
         answer = _Answer(*found[0])
         if answer.granted:
-            names = sorted((node.scope, pace.name) for node in self._nodes for pace in node.paces)
-            asked = (name for name in names if name[0] in path.scopes)
-            self._left.update(zip(asked, (held - answer.granted for held in answer.held), strict=True))
+            self._left.update(zip(path.windows, (held - answer.granted for held in answer.held), strict=True))
         return answer
 
     async def _local_share(self, paces: Sequence[Pace], weight: int) -> None:

@@ -123,6 +123,14 @@ class RateEstimate:
         return cls(**read)
 
 
+def recalled(stored: Mapping[str, Any] | None) -> RateEstimate | None:
+    """A stored estimate; None where there is none, or one of another version: the next polls learn it anew."""
+    try:
+        return RateEstimate.from_json(stored) if stored else None
+    except (ValueError, TypeError):
+        return None
+
+
 def observe(estimate: RateEstimate, seen: Observation, now: datetime) -> RateEstimate:
     """The estimate after a poll at `now` that saw what happened since `seen.since`. A clock that went back teaches
     nothing and harms nothing."""

@@ -64,12 +64,9 @@ class Planner:
     def recall(self, source: str, estimate: Mapping[str, Any] | None, calls_a_poll: float | None) -> None:
         """What earlier sessions stored."""
         if estimate:
-            from sync_pipeline.polling.estimate import RateEstimate
+            from sync_pipeline.polling.estimate import recalled
 
-            try:
-                self._estimates[source] = RateEstimate.from_json(estimate)
-            except (ValueError, TypeError):
-                return  # of another version: it is learned anew
+            self._estimates[source] = recalled(estimate)
         if calls_a_poll:
             self._costs[source] = calls_a_poll
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg import sql
 
@@ -13,9 +13,6 @@ from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.polling.schedule import FeedState, Left, span_of
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
-
-if TYPE_CHECKING:
-    from sync_pipeline.polling.estimate import RateEstimate
 
 SQL = queries(__package__)
 
@@ -100,6 +97,8 @@ async def table_columns(database: Database, table: str) -> frozenset[str]:
 
 async def feed_states(database: Database, connection: str, feeds: Sequence[str]) -> list[FeedState]:
     """What the plan needs of each feed; a feed that was never polled has a state too."""
+    from sync_pipeline.polling.estimate import recalled
+
     async with database.transaction() as conn:
         cursor = await conn.execute(SQL.feed_states, {"connection": connection})
         known = {
@@ -111,21 +110,12 @@ async def feed_states(database: Database, connection: str, feeds: Sequence[str])
                 deferred_reason=row[4],
                 window_open=row[5],
                 paused=row[6],
-                estimate=_estimate(row[7]),
+                estimate=recalled(row[7]),
                 calls_a_poll=row[8],
             )
             for row in await cursor.fetchall()
         }
     return [known.get(feed) or FeedState(feed, None, None, None, None, window_open=False) for feed in feeds]
-
-
-def _estimate(stored: Mapping[str, Any] | None) -> RateEstimate | None:
-    from sync_pipeline.polling.estimate import RateEstimate
-
-    try:
-        return RateEstimate.from_json(stored) if stored else None
-    except (ValueError, TypeError):  # of another version: the next poll learns it anew
-        return None
 
 
 async def quota_left(database: Database, scopes: Sequence[str]) -> Left | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
-from sync_pipeline.kernel.feed import Connection
+from sync_pipeline.kernel.feed import Connection, QuotaWindow
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 from sync_pipeline.telemetry.facts import select
@@ -110,7 +110,7 @@ async def backfill_cost(
         found = await (await conn.execute(statement, parameters)).fetchone()
     assert found is not None
     pace = await _pace(database, connection.quota[0].scope, [connection], now)
-    tightest = min(connection.windows, key=lambda window: window.limit / window.seconds)
+    tightest = _tightest(connection)
     return backfill(
         records=found[0],
         page_size=page_size,
@@ -122,5 +122,9 @@ async def backfill_cost(
 
 def feed_cost(connection: Connection, *, interval_s: float) -> Cost:
     """What one more feed of a connection would take, polled that often."""
-    tightest = min(connection.windows, key=lambda window: window.limit / window.seconds)
+    tightest = _tightest(connection)
     return new_feed(interval_s=interval_s, limit=tightest.limit, seconds=tightest.seconds)
+
+
+def _tightest(connection: Connection) -> QuotaWindow:
+    return min(connection.windows, key=lambda window: window.limit / window.seconds)

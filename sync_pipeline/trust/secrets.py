@@ -32,6 +32,13 @@ class SecretUnreachable(ConfigurationError):
     """The source did not answer; the value read last may still be good."""
 
 
+def settled(found: Secret | ConfigurationError) -> Secret:
+    """What a provider read, or the error it came back with: raised here, apart from the frames that held its answer."""
+    if isinstance(found, ConfigurationError):
+        raise found
+    return found
+
+
 def checked_name(name: str) -> str:
     """The name, safe as part of a path or URL. Raises ConfigurationError without repeating what it refuses."""
     if _NAME.fullmatch(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,3 +24,15 @@ def tree(server: Embedded) -> Iterator[Tree]:
 async def vendor() -> AsyncIterator[Vendor]:
     async with Vendor().serving() as serving:
         yield serving
+
+
+@pytest.fixture
+def small_pretix(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment of an installation whose pretix allows little; its database's URL."""
+    for name, value in {
+        "DATABASE_URL": database_url,
+        "SYNC_DATA_DIR": str(tmp_path),
+        "SYNC_PRETIX_LIMITS": "100/60,5000/86400",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return database_url

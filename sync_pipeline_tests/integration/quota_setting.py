@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,20 +40,7 @@ class Tree:
     def node(self, *windows: QuotaWindow) -> str:
         scope = f"n{next(names)}"
         for pace in map(Pace.of, windows):
-            self.conn.execute(
-                SQL.ensure_window,
-                {
-                    "scope": scope,
-                    "name": pace.name,
-                    "limit": pace.limit,
-                    "seconds": pace.seconds,
-                    "kind": pace.kind,
-                    "burst": pace.burst,
-                    "emission": pace.emission,
-                    "zone": pace.zone,
-                    "slack": pace.slack,
-                },
-            )
+            self.conn.execute(SQL.ensure_window, {"scope": scope, **asdict(pace)})
         return scope
 
     def ask(self, *scopes: str, lane: int = 0, at: float, least: int = 1, most: int = 1) -> Grant:

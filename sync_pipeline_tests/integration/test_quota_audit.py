@@ -7,7 +7,6 @@ import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -117,13 +116,7 @@ Desk = Callable[[], tuple[dg.AssetMaterialization, dict[str, dg.AssetCheckEvalua
 
 
 @pytest.fixture
-def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    for name, value in {
-        "DATABASE_URL": database_url,
-        "SYNC_DATA_DIR": str(tmp_path),
-        "SYNC_PRETIX_LIMITS": "100/60,5000/86400",
-    }.items():
-        monkeypatch.setenv(name, value)
+def desk(small_pretix: str) -> Desk:
 
     def materialize() -> tuple[dg.AssetMaterialization, dict[str, dg.AssetCheckEvaluation]]:
         with dg.DagsterInstance.ephemeral() as instance:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,14 +47,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    for name, value in {
-        "DATABASE_URL": database_url,
-        "SYNC_DATA_DIR": str(tmp_path),
-        "SYNC_PRETIX_LIMITS": "100/60,5000/86400",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return Desk(database_url)
+def desk(small_pretix: str) -> Desk:
+    return Desk(small_pretix)
 
 
 def test_quota_before_any_call(desk: Desk) -> None:

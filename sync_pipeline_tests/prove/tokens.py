@@ -3,60 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
-import signal
-import sys
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sync_pipeline.gateway.exchange import Pair
 from sync_pipeline.gateway.http import Http
-from sync_pipeline.kernel.crash import CrashPoint
 from sync_pipeline.store.database import Database
-from sync_pipeline.trust.secrets import Secret
+from sync_pipeline_tests.integration.token_fleet import STEPS, enrolled, worker
+from sync_pipeline_tests.integration.token_setting import Clock, enrol
 from sync_pipeline_tests.integration.token_vendor import TokenVendor
 from sync_pipeline_tests.integration.token_worker import THING, shop, source_of
 
-WORKER = "sync_pipeline_tests.integration.token_worker"
-STEPS = [point for point in CrashPoint if point.startswith("refresh_")]
 PROCESSES, TASKS = 4, 8
 WEEK_S = 7 * 86_400
-
-
-async def _worker(database: Database, port: int, grace_s: float, seconds: float, crash: str = "") -> Any:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", WORKER, database.url, str(port), str(grace_s), str(TASKS), str(seconds)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"SYNC_CRASH_AT": crash},
-    )
-    out, _ = await process.communicate()
-    return None if process.returncode == -signal.SIGKILL else json.loads(out)
-
-
-async def _enrol(vendor: TokenVendor, database: Database, lifetime_s: float) -> None:
-    access, refresh = vendor.authorise()
-    async with source_of(database, vendor.port) as source:
-        await source.enrol(Pair(Secret(access), Secret(refresh)), lifetime_s)
 
 
 async def contention(database: Database, seconds: float) -> dict[str, Any]:
     """32 workers, tokens of four seconds: exchanges by the generations they made; then one killed at each step while the
     others go on (the vendor takes a spent refresh token for a minute)."""
     async with TokenVendor(lifetime_s=4).serving() as vendor:
-        await _enrol(vendor, database, 4)
+        await enrolled(vendor, database, 4)
         before = await _generation(database)
-        await asyncio.gather(*(_worker(database, vendor.port, 0, seconds) for _ in range(PROCESSES)))
+        await asyncio.gather(*(worker(database, vendor.port, 0, TASKS, seconds) for _ in range(PROCESSES)))
         made = await _generation(database) - before
         exchanges, spent, unauthorised = vendor.asked, vendor.breaches, vendor.answers_401
     killed = 0
     for point in STEPS:
         async with TokenVendor(lifetime_s=4, grace_s=60).serving() as vendor:
-            await _enrol(vendor, database, 4)
+            await enrolled(vendor, database, 4)
             plans = [point, *[""] * (PROCESSES - 1)]
-            done = await asyncio.gather(*(_worker(database, vendor.port, 60, seconds, plan) for plan in plans))
+            done = await asyncio.gather(*(worker(database, vendor.port, 60, TASKS, seconds, plan) for plan in plans))
             killed += done.count(None)
             spent += vendor.breaches
             unauthorised += vendor.answers_401
@@ -73,24 +48,9 @@ async def _generation(database: Database) -> int:
     return int(found[0][0])
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.at = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.at
-
-    def seconds(self) -> float:
-        return self.at.timestamp()
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-        await asyncio.sleep(0)
-
-
 async def week(database: Database) -> dict[str, Any]:
     """Two workers, tokens of an hour, calls at random times with gaps beyond the expiry, for a week of their clock."""
-    clock, rng = _Clock(), random.Random(7)
+    clock, rng = Clock(), random.Random(7)
     await database.statement("truncate sync.token", {})
     vendor = TokenVendor(lifetime_s=3600, now=clock.seconds)
     async with (
@@ -99,13 +59,12 @@ async def week(database: Database) -> dict[str, Any]:
         source_of(database, vendor.port, clock=clock, seed=2) as two,
         Http(shop(vendor.port), now=clock.now) as http,
     ):
-        access, refresh = vendor.authorise()
-        await one.enrol(Pair(Secret(access), Secret(refresh)), 3600)
+        await enrol(one, vendor)
         begun = clock.seconds()
         while clock.seconds() < begun + WEEK_S:
             source = rng.choice((one, two))
             secret, _ = await source.current()
             await http.send(THING, secret)
             await source.aclose()
-            clock.at += timedelta(seconds=rng.expovariate(1 / 600))
+            clock.skip(rng.expovariate(1 / 600))
     return {"expiry_401": vendor.answers_401, "week_calls": vendor.calls}

@@ -9,7 +9,7 @@ import orjson
 
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.trust.providers.settings import AwsSource
-from sync_pipeline.trust.secrets import Secret, SecretNotFound, SecretUnreachable, checked_name
+from sync_pipeline.trust.secrets import Secret, SecretNotFound, SecretUnreachable, checked_name, settled
 
 TIMEOUT_S = 5.0
 PASSING = frozenset(
@@ -31,10 +31,7 @@ class AwsSecrets:
         self._client: Any = None
 
     def get(self, name: str) -> Secret:
-        found = self._read(checked_name(name))
-        if isinstance(found, ConfigurationError):
-            raise found
-        return found
+        return settled(self._read(checked_name(name)))
 
     def _open(self) -> Any:
         import boto3

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.trust.providers.settings import KeyringSource
-from sync_pipeline.trust.secrets import Secret, SecretNotFound, checked_name
+from sync_pipeline.trust.secrets import Secret, SecretNotFound, checked_name, settled
 
 
 class Backend(Protocol):
@@ -25,10 +25,7 @@ class KeyringSecrets:
         self._backend = backend
 
     def get(self, name: str) -> Secret:
-        found = self._read(checked_name(name))
-        if isinstance(found, ConfigurationError):
-            raise found
-        return found
+        return settled(self._read(checked_name(name)))
 
     def _read(self, name: str) -> Secret | ConfigurationError:
         label = self._source.label

@@ -7,7 +7,7 @@ from typing import Any
 
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.trust.providers.settings import VaultSource
-from sync_pipeline.trust.secrets import Secret, SecretNotFound, SecretProvider, SecretUnreachable, checked_name
+from sync_pipeline.trust.secrets import Secret, SecretNotFound, SecretProvider, SecretUnreachable, checked_name, settled
 
 FIELD = "value"
 """The field that is read where each name is a secret of its own."""
@@ -27,10 +27,7 @@ class VaultSecrets:
         self._timeout_s = timeout_s
 
     def get(self, name: str) -> Secret:
-        found = self._read(checked_name(name))
-        if isinstance(found, ConfigurationError):
-            raise found
-        return found
+        return settled(self._read(checked_name(name)))
 
     def _read(self, name: str) -> Secret | ConfigurationError:
         source = self._source
