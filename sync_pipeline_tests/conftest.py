@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -19,6 +20,11 @@ from sync_pipeline.store.embedded import Embedded
 from sync_pipeline.store.migrate import migrate
 
 TEMPLATE = "sync_template"
+
+# How long an example takes says how busy the machine is. New examples are looked for by people; a run that decides whether
+# a change lands takes the same ones each time.
+hypothesis.settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture(scope="session")
