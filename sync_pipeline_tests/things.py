@@ -11,7 +11,7 @@ import orjson
 
 from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection, instant_text
 from sync_pipeline.kernel.feed import FeedId, RawRecord
-from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
+from sync_pipeline.ledger.checked import CheckedPage, Target, check_page
 from sync_pipeline.store.database import Database
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

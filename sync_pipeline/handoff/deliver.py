@@ -16,7 +16,7 @@ from sync_pipeline.handoff.sinks import Sink
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import PermanentError, TransientError
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.ledger.apply import Target
+from sync_pipeline.ledger.checked import Target
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 

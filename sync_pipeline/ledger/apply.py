@@ -6,52 +6,25 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, errors
 
-from sync_pipeline.kernel.canonical import NULL, Canonical, Contract, Counts, Rejection, copy_fields
+from sync_pipeline.kernel.canonical import Counts, Rejection
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import Fenced, InvariantViolation
-from sync_pipeline.kernel.feed import FeedId, RawRecord
-from sync_pipeline.ledger.newest import Newest, Shown, newest_of
+from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.ledger.checked import CheckedPage, Target
+from sync_pipeline.ledger.copying import copy_new, copy_to_stage
+from sync_pipeline.ledger.newest import Newest, newest_of
+from sync_pipeline.ledger.statements import SQL, Statements, as_sql
 from sync_pipeline.store.database import Database
-from sync_pipeline.store.sql import queries
 from sync_pipeline.trust.logger import get_logger
 
-SQL = queries(__package__)
 LOG = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedPage:
-    """A landed page after its contract: each record is in exactly one of the two lists."""
-
-    page_id: int
-    valid: Sequence[Canonical]
-    rejected: Sequence[Rejection]
-
-    @property
-    def received(self) -> int:
-        return len(self.valid) + len(self.rejected)
-
-    @property
-    def shown(self) -> Shown:
-        return self.page_id, self.valid
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a feed's records go. `handoff`: applied changes also go to the outbox."""
-
-    feed: FeedId
-    contract: Contract
-    handoff: bool = False
-    handoff_feeds: tuple[str, ...] = ()
-    """Feeds of the connection that hand off, for children this feed's rows release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +34,6 @@ class Applied:
     counts: Sequence[Counts]
     skipped: int
     released: int
-
-
-def check_page(page_id: int, records: Sequence[RawRecord], contract: Contract) -> CheckedPage:
-    """Run the contract over a page's records."""
-    outcomes = contract.check(records)
-    return CheckedPage(
-        page_id,
-        [outcome for outcome in outcomes if isinstance(outcome, Canonical)],
-        [outcome for outcome in outcomes if isinstance(outcome, Rejection)],
-    )
 
 
 def quarantine_key(feed: FeedId, rejection: Rejection) -> str:
@@ -118,6 +81,7 @@ class Ledger:
         count: bool = True,
         resolution: Literal["superseded", "replayed"] = "superseded",
         after: Awaitable[object] | None = None,
+        likely_new: bool = False,
     ) -> Applied:
         """Apply `pages` in one transaction.
 
@@ -125,20 +89,49 @@ class Ledger:
 
         `fence`: the lease under which they were landed; a stale one raises Fenced. `count=False` re-derives pages that
         are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now.
+        `likely_new`: the store hardly knows any of the records; where it knows none of them, they need no stage.
         Raises InvariantViolation, and keeps nothing, when a record would be unaccounted for.
         """
+        if likely_new:
+            if after is not None:
+                await after
+            # A row that came from elsewhere since the look at the table: the stage takes it as it is.
+            with suppress(errors.UniqueViolation):
+                applied = await self._apply(target, pages, fence, count, resolution, new=True)
+                if applied is not None:
+                    return applied
+            after = None
+        applied = await self._apply(target, pages, fence, count, resolution, after=after)
+        assert applied is not None
+        return applied
+
+    async def _apply(
+        self,
+        target: Target,
+        pages: Sequence[CheckedPage],
+        fence: tuple[FeedId, int] | None,
+        count: bool,
+        resolution: str,
+        *,
+        after: Awaitable[object] | None = None,
+        new: bool = False,
+    ) -> Applied | None:
+        """One transaction. `new`: only if the store knows none of the records; else None and nothing is done."""
         statements = Statements.of(target)
         async with self._db.transaction() as conn:
-            await conn.execute(statements.create)
-            newest = await self._stage(conn, statements, pages)
+            newest = None if new else await self._stage(conn, statements, pages)
             if after is not None:
                 await after
             todo = await self._begin(conn, target, pages, fence=fence, count=count)
-            if len(todo) < len(pages):
+            if new:
+                newest = newest_of([page.shown for page in todo])
+                if not await copy_new(conn, target, statements, newest.standing):
+                    return None
+            elif newest is None or len(todo) < len(pages):
                 await conn.execute(statements.clear)
                 newest = await self._stage(conn, statements, todo)
             self._crash.reach(CrashPoint.LEDGER_STAGED)
-            counts = await self._write(conn, statements, target, todo, newest, resolution)
+            counts = await self._write(conn, statements, target, todo, newest, resolution, new=new)
             released = await self._settle(conn, statements, target, todo, counts if count else ())
             self._crash.reach(CrashPoint.LEDGER_BEFORE_COMMIT)
         self._crash.reach(CrashPoint.LEDGER_AFTER_COMMIT)
@@ -147,6 +140,7 @@ class Ledger:
 
     async def _stage(self, conn: AsyncConnection[Any], statements: Statements, pages: Sequence[CheckedPage]) -> Newest:
         newest = newest_of([page.shown for page in pages])
+        await conn.execute(statements.create)
         await copy_to_stage(conn, statements, newest.standing)
         return newest
 
@@ -187,16 +181,24 @@ class Ledger:
         pages: Sequence[CheckedPage],
         newest: Newest,
         resolution: str,
+        *,
+        new: bool,
     ) -> list[Counts]:
         rejected = [row for page in pages for row in _quarantine_rows(target, page)]
-        async with conn.pipeline():
-            found = await conn.execute(statements.apply, statements.parameters)
-            await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
+        outcomes = {page.page_id: Counter(newest.outdone.get(page.page_id)) for page in pages}
+        if new:
+            for page_id, records in newest.standing:
+                outcomes[page_id]["applied"] += len(records)
             if rejected:
                 await conn.cursor().executemany(SQL.quarantine_put, rejected)
-        outcomes = {page.page_id: Counter(newest.outdone.get(page.page_id)) for page in pages}
-        for page_id, outcome, number in await found.fetchall():
-            outcomes[page_id][outcome] += number
+        else:
+            async with conn.pipeline():
+                found = await conn.execute(statements.apply, statements.parameters)
+                await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
+                if rejected:
+                    await conn.cursor().executemany(SQL.quarantine_put, rejected)
+            for page_id, outcome, number in await found.fetchall():
+                outcomes[page_id][outcome] += number
         counts = [_counts(page, outcomes[page.page_id]) for page in pages]
         for page, counted in zip(pages, counts, strict=True):
             if not counted.conserved:
@@ -239,7 +241,7 @@ class Ledger:
     async def expire_held(self, connection: str, *, ttl_s: float) -> int:
         """Turn records whose parent did not come within `ttl_s` seconds into dead letters; returns how many."""
         async with self._db.transaction() as conn:
-            found = await conn.execute(_sql(SQL.expire_held).format(), {"connection": connection, "ttl": ttl_s})
+            found = await conn.execute(as_sql(SQL.expire_held).format(), {"connection": connection, "ttl": ttl_s})
             return found.rowcount
 
     async def note_drift(self, target: Target) -> None:
@@ -277,26 +279,6 @@ def _log_rejections(target: Target, pages: Sequence[CheckedPage]) -> None:
         )
 
 
-async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, pages: Sequence[Shown]) -> None:
-    """COPY records into the stage table, in which each vendor id may stand once."""
-    async with conn.cursor().copy(statements.copy) as copy:
-        await copy.write(b"".join([copy_lines(page_id, records) for page_id, records in pages]))
-
-
-def copy_lines(page_id: int, records: Sequence[Canonical]) -> bytes:
-    """A line of the stage table for each record."""
-    lines: list[bytes] = []
-    for vendor_id, modified_at, content_hash, row, parent in records:
-        names = f"{NULL if parent is None else copy_fields((parent,))}\t{copy_fields((vendor_id,))}"
-        lines += (f"{page_id}\t{modified_at}\t\\\\x{content_hash.hex()}\t{names}\t".encode(), row, b"\n")
-    return b"".join(lines)
-
-
-def _sql(text: str) -> sql.SQL:
-    """A statement of this room, or a column type of a contract: text of ours, never of a vendor."""
-    return sql.SQL(text)
-
-
 def _counts(page: CheckedPage, outcomes: Mapping[str, int]) -> Counts:
     return Counts(
         received=page.received,
@@ -306,67 +288,3 @@ def _counts(page: CheckedPage, outcomes: Mapping[str, int]) -> Counts:
         held=outcomes.get("held", 0),
         quarantined=len(page.rejected),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Statements:
-    """The ledger's statements for one canonical table, composed from the contract's columns."""
-
-    parameters: dict[str, Any]
-    create: sql.SQL
-    clear: sql.SQL
-    copy: sql.SQL
-    apply: sql.SQL
-    cured: sql.SQL
-    release: sql.SQL
-    compare: sql.SQL
-    distrust: sql.SQL
-    unseen: sql.SQL
-
-    @classmethod
-    def of(cls, target: Target) -> Statements:
-        contract = target.contract
-        texts = _composed(contract.table, tuple((column.name, column.type) for column in contract.columns))
-        parameters = {
-            "connection": target.feed.connection,
-            "feed": target.feed.feed,
-            "parent_feed": contract.parent_feed,
-            "contract_version": contract.version,
-            "table": contract.table,
-            "handoff": target.handoff,
-            "handoff_feeds": list(target.handoff_feeds),
-        }
-        return cls(parameters, *texts)
-
-
-@lru_cache(maxsize=64)
-def _composed(canonical: str, columns: tuple[tuple[str, str], ...]) -> tuple[sql.SQL, ...]:
-    """The statements for a table, in the order of Statements' fields. Composed once: doing it for each page group is slow."""
-    schema, _, table = canonical.partition(".")
-    names = [sql.Identifier(name) for name, _ in columns]
-    places: dict[str, sql.Composable] = {
-        "target": sql.Identifier(schema, table),
-        "stage": sql.Identifier(f"stage_{schema}_{table}"),
-        "columns": sql.SQL(", ").join(names),
-        "target_columns": sql.SQL(", ").join([sql.SQL("t.{}").format(name) for name in names]),
-        "stage_columns": sql.SQL(", ").join([sql.SQL("s.{}").format(name) for name in names]),
-        "assignments": sql.SQL(", ").join([sql.SQL("{0} = excluded.{0}").format(name) for name in names]),
-        "definitions": sql.SQL(", ").join(
-            [
-                sql.SQL("{} {} not null").format(name, _sql(type_))
-                for name, (_, type_) in zip(names, columns, strict=True)
-            ]
-        ),
-    }
-    templates = (
-        SQL.create_stage,
-        SQL.clear_stage,
-        SQL.copy_stage,
-        SQL.apply_stage,
-        SQL.quarantine_cured,
-        SQL.release_held,
-        SQL.compare_stage,
-        SQL.distrust,
-        SQL.unseen,
-    )
-    return tuple(_sql(_sql(text).format(**places).as_string()) for text in templates)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sync_pipeline.ledger.apply import SQL, CheckedPage, Statements, Target, copy_to_stage
+from sync_pipeline.ledger.checked import CheckedPage, Target
+from sync_pipeline.ledger.copying import copy_to_stage
 from sync_pipeline.ledger.newest import newest_of
+from sync_pipeline.ledger.statements import SQL, Statements
 from sync_pipeline.store.database import Database
 
 NEWER_IN_QUARANTINE = "newer_in_quarantine"

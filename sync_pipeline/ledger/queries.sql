@@ -3,7 +3,8 @@
 -- For the same reason rows are looked up by LATERAL ... LIMIT, scalar subqueries and = ANY (ARRAY ...) below: none of
 -- them can be turned into a join over a whole feed.
 select pg_advisory_xact_lock(hashtextextended(%(lock)s, 0)),
-       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('enable_seqscan', 'off', true)
 
 -- name: holds_lease
 select 1 from sync.feed_state where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
@@ -22,6 +23,24 @@ truncate {stage}
 
 -- name: copy_stage
 copy {stage} (page_id, modified_at, content_hash, parent, vendor_id, {columns}) from stdin
+
+-- name: unknown
+-- Of none of these ids anything is known: no row, nothing that waits for its parent, nothing in quarantine that may be cured.
+select not exists (select 1 from {target} t
+                   where t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = any(%(ids)s))
+   and not exists (select 1 from sync.held h
+                   where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = any(%(ids)s))
+   and not exists (select 1 from sync.quarantine q
+                   where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open'
+                     and q.vendor_id = any(%(ids)s))
+
+-- name: copy_new
+copy {target} (connection, feed, contract_version, page_id, modified_at, content_hash, vendor_id, {columns}) from stdin
+
+-- name: hand_on
+insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name)
+select connection, feed, vendor_id, modified_at, content_hash, page_id, %(table)s from {target}
+where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
 
 -- name: apply_stage
 -- The stage holds each vendor id once. The rows travel with their outcome: joining the stage to it again would be a nested

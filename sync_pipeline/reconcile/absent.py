@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sync_pipeline.kernel.feed import Connection, PageRead, Unstamped
-from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
+from sync_pipeline.ledger.checked import CheckedPage, Target, check_page
 from sync_pipeline.ledger.compare import Difference
 from sync_pipeline.reconcile.relist import ask, relist
 from sync_pipeline.reconcile.unstamped import SQL, select

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sync_pipeline.ledger.apply import Target
+from sync_pipeline.ledger.checked import Target
 from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, Difference
 from sync_pipeline.reconcile.unstamped import SQL, select
 from sync_pipeline.store.database import Database

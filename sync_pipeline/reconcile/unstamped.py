@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import sql
 
 from sync_pipeline.kernel.feed import Connection, Cursor, PageRead, Reply, Unstamped
-from sync_pipeline.ledger.apply import CheckedPage, Target
+from sync_pipeline.ledger.checked import CheckedPage, Target
 from sync_pipeline.ledger.compare import Difference
 from sync_pipeline.reconcile.relist import ask
 from sync_pipeline.sessions.walk import Sender

@@ -13,7 +13,7 @@ from sync_pipeline.handoff.deliver import find_lost
 from sync_pipeline.kernel.canonical import instant_text
 from sync_pipeline.kernel.feed import Cursor, FeedId, PageRead, Reply, Unstamped
 from sync_pipeline.landing.pages import FetchedPage
-from sync_pipeline.ledger.apply import CheckedPage, Target, check_page
+from sync_pipeline.ledger.checked import CheckedPage, Target, check_page
 from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, Comparer, Difference
 from sync_pipeline.reconcile.absent import ids_of, still_absent
 from sync_pipeline.reconcile.quarantined import newer_in_quarantine

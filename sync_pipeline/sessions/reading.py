@@ -10,7 +10,8 @@ from sync_pipeline.kernel.errors import PermanentError, TransientError
 from sync_pipeline.kernel.feed import FeedId, RawRecord, Reply
 from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.pages import LandedPage, Landing
-from sync_pipeline.ledger.apply import CheckedPage, Ledger, check_page
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.ledger.checked import CheckedPage, check_page
 from sync_pipeline.sessions.setup import Setup
 
 GROUP = 20

@@ -14,7 +14,9 @@ from sync_pipeline.kernel.canonical import Canonical, Counts, Problem, Rejection
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.kernel.wire import parse_record
-from sync_pipeline.ledger.apply import SQL, CheckedPage, Ledger
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.ledger.checked import CheckedPage
+from sync_pipeline.ledger.statements import SQL
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.store.database import Database
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sync_pipeline.kernel.canonical import Contract
 from sync_pipeline.kernel.feed import Connection, Feed, FeedId
-from sync_pipeline.ledger.apply import Target
+from sync_pipeline.ledger.checked import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from sync_pipeline.kernel.errors import CursorExpired, PermanentError, Transient
 from sync_pipeline.kernel.feed import Cursor, Feed, Lane, PageRead, Reply, Request
 from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.pages import FetchedPage, Landing, Lease
-from sync_pipeline.ledger.apply import CheckedPage, Ledger, check_page
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.ledger.checked import CheckedPage, check_page
 from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.stream import Stream
@@ -95,6 +96,8 @@ class Landed:
     size: int
     checked: Mapping[str, Sequence[CheckedPage]]
     after: Cursor
+    backfill: bool
+    """Read from the beginning of all time."""
 
 
 class Walk:
@@ -220,7 +223,7 @@ class Walk:
         for page in full:
             for feed, found in page.checked.items():
                 checked.setdefault(feed, []).append(replace(found, page_id=next(ids).id))
-        return Landed(len(pages), sum(page.size for page in pages), checked, after)
+        return Landed(len(pages), sum(page.size for page in pages), checked, after, group[0].cursor.since is None)
 
     async def _apply_all(self, lease: Lease, landed: Stream[Landed], result: PollResult) -> None:
         """Groups are applied one after the other, but a group's records are sent to the database while the one before it
@@ -249,6 +252,7 @@ class Walk:
                 pages,
                 fence=(lease.feed, lease.fence),
                 after=None if previous is None else asyncio.shield(previous),
+                likely_new=landed.backfill and _all_new(result),
             )
             result.released += applied.released
             for counts in applied.counts:
@@ -295,6 +299,11 @@ def _place(cursor: Cursor) -> str:
     if not cursor.is_open:
         return f"watermark {watermark}, window closed"
     return f"watermark {watermark}, part {cursor.part}, position {cursor.position}, page {cursor.pages}"
+
+
+def _all_new(result: PollResult) -> bool:
+    """Whether the store knew nothing of what this poll applied so far."""
+    return not any(counts.unchanged or counts.superseded or counts.held for counts in result.counts.values())
 
 
 def _lane(cursor: Cursor, now: datetime) -> Lane:

@@ -9,7 +9,8 @@ from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import Fenced, InvariantViolation
 from sync_pipeline.kernel.feed import FeedId, RawRecord
 from sync_pipeline.landing.pages import Landing
-from sync_pipeline.ledger.apply import CheckedPage, Ledger
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.ledger.checked import CheckedPage
 from sync_pipeline.sessions.replay import Quarantine, QuarantineFilter
 from sync_pipeline.store.database import Database
 from sync_pipeline_tests.things import ThingContract, create_things, landed_page, rows, target, thing

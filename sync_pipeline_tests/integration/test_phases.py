@@ -51,7 +51,7 @@ assert set(os.environ) <= {"PYTHONPATH", "LC_CTYPE"}, "an environment without an
 from sync_pipeline.contracts import load_contract
 from sync_pipeline.kernel.canonical import Canonical
 from sync_pipeline.kernel.feed import RawRecord
-from sync_pipeline.ledger.apply import check_page
+from sync_pipeline.ledger.checked import check_page
 
 contract = load_contract(sys.argv[1], options={}, connection="c", vendor="pretix")
 page = check_page(1, [RawRecord(value) for value in json.load(sys.stdin)], contract)

@@ -8,7 +8,8 @@ from typing import Any
 from sync_pipeline.contracts import load_contract
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.feed import FeedId, RawRecord
-from sync_pipeline.ledger.apply import Ledger, Target
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.ledger.checked import Target
 from sync_pipeline.store.database import Database
 from sync_pipeline_tests.things import landed_page, rows
 

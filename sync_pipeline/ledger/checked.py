@@ -1,0 +1,48 @@
+"""Pages after their contract, and where their records go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sync_pipeline.kernel.canonical import Canonical, Contract, Rejection
+from sync_pipeline.kernel.feed import FeedId, RawRecord
+from sync_pipeline.ledger.newest import Shown
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPage:
+    """A landed page after its contract: each record is in exactly one of the two lists."""
+
+    page_id: int
+    valid: Sequence[Canonical]
+    rejected: Sequence[Rejection]
+
+    @property
+    def received(self) -> int:
+        return len(self.valid) + len(self.rejected)
+
+    @property
+    def shown(self) -> Shown:
+        return self.page_id, self.valid
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a feed's records go. `handoff`: applied changes also go to the outbox."""
+
+    feed: FeedId
+    contract: Contract
+    handoff: bool = False
+    handoff_feeds: tuple[str, ...] = ()
+    """Feeds of the connection that hand off, for children this feed's rows release."""
+
+
+def check_page(page_id: int, records: Sequence[RawRecord], contract: Contract) -> CheckedPage:
+    """Run the contract over a page's records."""
+    outcomes = contract.check(records)
+    return CheckedPage(
+        page_id,
+        [outcome for outcome in outcomes if isinstance(outcome, Canonical)],
+        [outcome for outcome in outcomes if isinstance(outcome, Rejection)],
+    )
