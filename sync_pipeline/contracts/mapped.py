@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sync_pipeline.contracts import fields
 from sync_pipeline.contracts.fields import Refused
-from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, at
+from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, Whole, at
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
 FIELDS = frozenset(Registration.model_fields) - {"tier", "payment_status"}
@@ -77,7 +77,11 @@ class MappedContract(RegistrationContract):
         values.setdefault("vendor_status", status)
         if "order_id" not in values:
             values["order_id"] = values["vendor_id"]
-        values["tier"] = Tier.NOT_A_TICKET if values["kind"] == "order" else self._tier(values)
+        values["tier"] = (
+            Tier.NOT_A_TICKET
+            if values["kind"] == "order"
+            else self._tier(values.get("event_id"), values.get("ticket_sku"), values.get("ticket_name"))
+        )
         if self._epoch:
             for name in ("created_at", "modified_at"):
                 moment: datetime = at(name, fields.epoch_instant, values.get(name))
@@ -85,10 +89,41 @@ class MappedContract(RegistrationContract):
         used = self._used
         return Mapped(values, {name: value for name, value in record.items() if name not in used})
 
-    def _tier(self, values: Mapping[str, Any]) -> Tier:
-        sku = str(values.get("ticket_sku"))
-        title = values.get("ticket_name")
-        return self._tiers.tier(str(values.get("event_id")), sku, title if type(title) is str else sku)
+    def _columns(self, records: Sequence[Mapping[str, Any]]) -> Whole:
+        """What `map_record` gives, for all records at once."""
+        nothing = [None] * len(records)
+        given: dict[str, Sequence[Any]] = {name: [value] * len(records) for name, value in self._constants.items()}
+        given.update(zip(self._direct, zip(*map(self._pick, records), strict=True), strict=False))
+        for name, parts in self._nested:
+            given[name] = [reach(record, parts) for record in records]
+        words = [reach(record, self._status_path) for record in records]
+        given["payment_status"] = [self._statuses.get(word) if type(word) is str else None for word in words]
+        given.setdefault("vendor_status", words)
+        given.setdefault("order_id", given.get("vendor_id", nothing))
+        shown = [given.get(name, nothing) for name in ("kind", "event_id", "ticket_sku", "ticket_name")]
+        given["tier"] = [
+            Tier.NOT_A_TICKET if kind == "order" else self._tier(event, sku, title)
+            for kind, event, sku, title in zip(*shown, strict=True)
+        ]
+        if self._epoch:
+            for name in ("created_at", "modified_at"):
+                given[name] = [_written(value) for value in given.get(name, nothing)]
+        used = self._used
+        rest = [{name: value for name, value in record.items() if name not in used} for record in records]
+        return Whole(given, rest, nothing)
+
+    def _tier(self, event: Any, sku: Any, title: Any) -> Tier:
+        sku = str(sku)
+        return self._tiers.tier(str(event), sku, title if type(title) is str else sku)
+
+
+def _written(epoch: Any) -> str | None:
+    """An instant given as a number, None for what is none."""
+    try:
+        moment: datetime = fields.epoch_instant(epoch)
+    except Refused:
+        return None
+    return moment.isoformat()
 
 
 def picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

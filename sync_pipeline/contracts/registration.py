@@ -130,6 +130,18 @@ class Mapped(NamedTuple):
     paths: Mapping[str, str] = MappingProxyType({})
 
 
+class Whole(NamedTuple):
+    """Input for the model of many records, as columns: a canonical field's value in each record, None where it is missing or
+    the mapping would refuse the record. Fields that no record has may be left out."""
+
+    given: Mapping[str, Sequence[Any]]
+    rest: Sequence[Mapping[str, Any]]
+    parents: Sequence[str | None]
+
+
+NOTHING = Mapped({}, {})
+
+
 class RegistrationContract:
     """Checks a vendor's record by its mapping, then by the model."""
 
@@ -157,53 +169,21 @@ class RegistrationContract:
         self._drift: set[str] = set()
 
     def check(self, records: Sequence[RawRecord]) -> list[Canonical | Rejection]:
-        found = [self._mapped(record) for record in records]
-        clean = iter(self._clean([mapped for mapped in found if isinstance(mapped, Mapped)]))
+        whole = self._columns([record.value if _is_object(record) else {} for record in records])
         outcomes: list[Canonical | Rejection] = []
-        kept: list[Mapping[str, Any]] = []
-        for record, mapped in zip(records, found, strict=True):
-            if isinstance(mapped, Rejection):
-                outcomes.append(mapped)
-                continue
-            outcome = next(clean) or self._judged(record, mapped)
-            outcomes.append(outcome)
-            if isinstance(outcome, Canonical):
-                kept.append(mapped.rest)
-        if self._known is not None:
-            self._drift |= set[str]().union(*kept) - self._known
+        for record, clean, rest in zip(records, self._clean(whole, len(records)), whole.rest, strict=True):
+            outcomes.append(self.alone(record) if clean is None else clean)
+            if clean is not None:
+                self._note(rest)
         return outcomes
 
-    def _mapped(self, record: RawRecord) -> Mapped | Rejection:
-        value = record.value
-        if record.fault is not None:
-            return Rejection(None, (Problem(record.fault, ""),), raw_bytes(record))
-        if type(value) is not dict:
-            return Rejection(None, (Problem("NOT_AN_OBJECT", ""),), raw_bytes(record))
+    def alone(self, record: RawRecord) -> Canonical | Rejection:
+        """One record by its mapping and the model: the definition of what is valid, and why another is not."""
+        if not _is_object(record):
+            return Rejection(None, (Problem(record.fault or "NOT_AN_OBJECT", ""),), raw_bytes(record))
+        mapped: Mapped | None = None
         try:
-            return self._map(value)
-        except Refused as refused:
-            return self._rejected(record, (Problem(refused.code, refused.path),))
-
-    def _clean(self, mapped: Sequence[Mapped]) -> list[Canonical | None]:
-        """Records whose every field is clean as it stands; None for those that need the model's judgement."""
-        given = [record.values for record in mapped]
-        ids = columns.identifier([values.get("vendor_id") for values in given])
-        modified = columns.instant([values.get("modified_at") for values in given])
-        rows = zip(
-            *[check([values.get(name) for values in given]) for name, check in CHECKS.items()],
-            [metadata_or_none(record.rest) for record in mapped],
-            strict=True,
-        )
-        latest = instant_text(self._now() + FUTURE)
-        return [
-            None if vendor_id is None or at is None or at > latest or None in row
-            else Canonical.of(vendor_id, at, row, record.parent)
-            for record, vendor_id, at, row in zip(mapped, ids, modified, rows, strict=True)
-        ]  # fmt: skip
-
-    def _judged(self, record: RawRecord, mapped: Mapped) -> Canonical | Rejection:
-        """One record by the model: the definition of what is valid, and why another is not."""
-        try:
+            mapped = self._map(record.value)
             model = Registration.__pydantic_validator__.validate_python(mapped.values)
             metadata = metadata_of(mapped.rest)
             if model.modified_at > self._now() + FUTURE:
@@ -211,9 +191,49 @@ class RegistrationContract:
         except Refused as refused:
             return self._rejected(record, (Problem(refused.code, refused.path),))
         except ValidationError as error:
-            return self._rejected(record, self._problems(error, mapped.paths))
+            return self._rejected(record, self._problems(error, mapped.paths if mapped else {}))
+        self._note(mapped.rest)
         row = (*map(as_text, ROW(model)), metadata)
         return Canonical.of(model.vendor_id, instant_text(model.modified_at), row, mapped.parent)
+
+    def _note(self, rest: Mapping[str, Any]) -> None:
+        """Remember the fields that the contract does not know."""
+        if self._known is not None and not self._known.issuperset(rest):
+            self._drift.update(rest.keys() - self._known)
+
+    def _columns(self, records: Sequence[Mapping[str, Any]]) -> Whole:
+        """All records through the mapping."""
+        mapped = [self._quickly(record) for record in records]
+        given = [one.values for one in mapped]
+        names = set[str]().union(*given)
+        return Whole(
+            {name: [values.get(name) for values in given] for name in names},
+            [one.rest for one in mapped],
+            [one.parent for one in mapped],
+        )
+
+    def _quickly(self, record: Mapping[str, Any]) -> Mapped:
+        try:
+            return self._map(record)
+        except Refused:
+            return NOTHING
+
+    def _clean(self, whole: Whole, number: int) -> list[Canonical | None]:
+        """Records whose every field is clean as it stands; None for those that need the model's judgement."""
+        given, absent = whole.given, [None] * number
+        ids = columns.identifier(given.get("vendor_id", absent))
+        modified = columns.instant(given.get("modified_at", absent))
+        rows = zip(
+            *[check(given.get(name, absent)) for name, check in CHECKS.items()],
+            map(metadata_or_none, whole.rest),
+            strict=True,
+        )
+        latest = instant_text(self._now() + FUTURE)
+        return [
+            None if vendor_id is None or at is None or at > latest or None in row
+            else Canonical.of(vendor_id, at, row, parent)
+            for vendor_id, at, row, parent in zip(ids, modified, rows, whole.parents, strict=True)
+        ]  # fmt: skip
 
     def drift(self) -> frozenset[str]:
         return frozenset(name for name in self._drift if len(name) <= 100 and name.isprintable())
@@ -237,6 +257,10 @@ class RegistrationContract:
             code = refused.code if isinstance(refused, Refused) else CODE_OF_PYDANTIC.get(detail["type"], "WRONG_TYPE")
             found.append(Problem(code, paths.get(field) or self._paths.get(field, field)))
         return tuple(found)
+
+
+def _is_object(record: RawRecord) -> bool:
+    return record.fault is None and type(record.value) is dict
 
 
 def as_text(value: str | bool | int | Decimal | datetime) -> str:

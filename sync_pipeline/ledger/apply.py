@@ -92,7 +92,7 @@ class Ledger:
         `likely_new`: the store hardly knows any of the records; where it knows none of them, they need no stage.
         Raises InvariantViolation, and keeps nothing, when a record would be unaccounted for.
         """
-        if likely_new:
+        if likely_new and not any(record.parent for page in pages for record in page.valid):
             if after is not None:
                 await after
             # A row that came from elsewhere since the look at the table: the stage takes it as it is.

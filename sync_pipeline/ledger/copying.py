@@ -22,10 +22,8 @@ async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, page
 async def copy_new(conn: AsyncConnection[Any], target: Target, statements: Statements, pages: Sequence[Shown]) -> bool:
     """COPY records into the canonical table, if nothing is known of any of them; returns whether it was done.
 
-    Each vendor id may stand once. Records with a parent are not taken: they may have to be held.
+    Each vendor id may stand once, and none may have a parent: it might have to be held.
     """
-    if any(record.parent is not None for _, records in pages for record in records):
-        return False
     ids = [record.vendor_id for _, records in pages for record in records]
     asked = {**statements.parameters, "ids": ids}
     found = await (await conn.execute(statements.unknown, asked)).fetchone()
