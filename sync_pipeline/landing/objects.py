@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import fsspec
 import zstandard
 
 LEVEL = 3
@@ -132,6 +131,8 @@ class RemoteObjects:
     """Any fsspec file system. Object stores write whole objects, so no rename is needed."""
 
     def __init__(self, url: str) -> None:
+        import fsspec  # on its first use: most installations keep their pages on a disk
+
         self._fs, self._root = fsspec.core.url_to_fs(url)
 
     def put(self, bodies: Sequence[bytes]) -> list[Kept]:

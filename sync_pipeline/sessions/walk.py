@@ -80,12 +80,20 @@ class PollResult:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A page that was fetched and checked, not yet landed. `after`: where the feed stands once it is."""
+    """A page that was fetched and read. `after`: where the feed stands once it is landed."""
 
     cursor: Cursor
     reply: Reply
-    checked: Mapping[str, CheckedPage]
+    read: PageRead
     after: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A page whose records went through their contracts, by feed; not yet landed."""
+
+    page: Fetched
+    records: Mapping[str, CheckedPage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +147,17 @@ class Walk:
         if not result.cursor.is_open:
             result.cursor = cursors.open_window(result.cursor, now=self._clock.now(), overlap=self._feed.overlap)
         cursor = result.cursor
-        fetched = Stream[Fetched](AHEAD)
+        fetched = Stream[Fetched](1)
+        checked = Stream[Checked](AHEAD)
         landed = Stream[Landed](1)
         async with (
             _running(self._fetch_window(cursor, budget, fetched, result), fetched) as fetching,
-            _running(self._land_all(lease, fetched, landed), landed) as landing,
+            _running(self._check_all(fetched, checked), checked) as checking,
+            _running(self._land_all(lease, checked, landed), landed) as landing,
         ):
             await self._apply_all(lease, landed, result)
             await landing
+            await checking
             await fetching
 
     async def _fetch_window(self, cursor: Cursor, budget: Budget, fetched: Stream[Fetched], result: PollResult) -> None:
@@ -164,8 +175,14 @@ class Walk:
                 cursor = cursors.expired(cursor)
                 continue
             after, _ = cursors.after_page(cursor, read, parts=self._feed.parts, page_received_at=reply.received_at)
-            await fetched.put(Fetched(cursor, reply, self._check(read), after))
+            await fetched.put(Fetched(cursor, reply, read, after))
             cursor = after
+
+    async def _check_all(self, fetched: Stream[Fetched], checked: Stream[Checked]) -> None:
+        """A page is checked while the vendor prepares the next one."""
+        while pages := await fetched.take(1):
+            await asyncio.sleep(0)  # the next request leaves first
+            await checked.put(Checked(pages[0], self._check(pages[0].read)))
 
     def _check(self, read: PageRead) -> dict[str, CheckedPage]:
         return {
@@ -195,35 +212,35 @@ class Walk:
                 await self._clock.sleep(self._rng.uniform(0, 0.1 * 2**attempt))
         raise AssertionError("unreachable")
 
-    async def _land_all(self, lease: Lease, fetched: Stream[Fetched], landed: Stream[Landed]) -> None:
-        while group := await fetched.take(AHEAD):
+    async def _land_all(self, lease: Lease, checked: Stream[Checked], landed: Stream[Landed]) -> None:
+        while group := await checked.take(AHEAD):
             await landed.put(await self._land(lease, group))
 
-    async def _land(self, lease: Lease, group: list[Fetched]) -> Landed:
+    async def _land(self, lease: Lease, group: list[Checked]) -> Landed:
         """Keep the pages that hold records, register them and move the cursor; empty pages only move it."""
-        after = group[-1].after
-        full = [page for page in group if page.checked]
-        kept = await asyncio.to_thread(self._objects.put, [page.reply.body for page in full]) if full else []
+        first, after = group[0].page.cursor, group[-1].page.after
+        full = [one for one in group if one.records]
+        kept = await asyncio.to_thread(self._objects.put, [one.page.reply.body for one in full]) if full else []
         self._crash.reach(CrashPoint.OBJECT_WRITTEN)
         pages = [
             FetchedPage(
                 object_key=key,
                 sha256=digest,
-                size=len(page.reply.body),
-                fetched_at=page.reply.received_at,
-                cursor=page.cursor,
-                audit_id=page.reply.audit_id,
-                yields=tuple(page.checked),
+                size=len(one.page.reply.body),
+                fetched_at=one.page.reply.received_at,
+                cursor=one.page.cursor,
+                audit_id=one.page.reply.audit_id,
+                yields=tuple(one.records),
             )
-            for page, (key, digest) in zip(full, kept, strict=True)
+            for one, (key, digest) in zip(full, kept, strict=True)
         ]
         landed = await self._landing.land(lease, pages, after, session=self._session, followers=self._feed.yields[1:])
         ids = iter(landed)
-        checked: dict[str, list[CheckedPage]] = {}
-        for page in full:
-            for feed, found in page.checked.items():
-                checked.setdefault(feed, []).append(replace(found, page_id=next(ids).id))
-        return Landed(len(pages), sum(page.size for page in pages), checked, after, group[0].cursor.since is None)
+        records: dict[str, list[CheckedPage]] = {}
+        for one in full:
+            for feed, found in one.records.items():
+                records.setdefault(feed, []).append(replace(found, page_id=next(ids).id))
+        return Landed(len(pages), sum(page.size for page in pages), records, after, first.since is None)
 
     async def _apply_all(self, lease: Lease, landed: Stream[Landed], result: PollResult) -> None:
         """Groups are applied one after the other, but a group's records are sent to the database while the one before it
