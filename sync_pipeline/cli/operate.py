@@ -22,8 +22,8 @@ from sync_pipeline.runtime import Runtime, load_setups, open_runtime
 from sync_pipeline.sessions.replay import QuarantineFilter
 from sync_pipeline.sessions.session import SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.sessions.steps import PollResult
 from sync_pipeline.sessions.verify import Finding, verify_store
-from sync_pipeline.sessions.walk import PollResult
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 

@@ -17,7 +17,7 @@ from sync_pipeline.runtime import Runtime
 from sync_pipeline.sessions.reading import derive_again
 from sync_pipeline.sessions.session import SessionOptions
 from sync_pipeline.sessions.setup import Setup
-from sync_pipeline.sessions.walk import PollResult
+from sync_pipeline.sessions.steps import PollResult
 from sync_pipeline.telemetry import facts as facts_of
 from sync_pipeline.telemetry import verdicts
 from sync_pipeline.telemetry.facts import FeedFacts

@@ -25,7 +25,8 @@ from sync_pipeline.sessions.planner import Planner, Seen, Wishes
 from sync_pipeline.sessions.reading import recover
 from sync_pipeline.sessions.scope import enter_scope
 from sync_pipeline.sessions.setup import Setup
-from sync_pipeline.sessions.walk import Budget, PollResult, Sender, Walk
+from sync_pipeline.sessions.steps import Budget, PollResult
+from sync_pipeline.sessions.walk import Sender, Walk
 from sync_pipeline.trust.logger import get_logger
 
 LEASE_TTL_S = 60.0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import CursorExpired, PermanentError, TransientError
@@ -21,6 +20,7 @@ from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.ledger.checked import CheckedPage, check_page
 from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.sessions.steps import Budget, Checked, Fetched, Landed, PollResult
 from sync_pipeline.sessions.stream import Stream
 from sync_pipeline.trust.logger import get_logger
 
@@ -43,69 +43,6 @@ class Sender(Protocol):
     """The gateway, as a walk sees it."""
 
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply: ...
-
-
-class Budget:
-    """Calls this session may still make. Shared by its feeds."""
-
-    def __init__(self, calls: int | None) -> None:
-        self._left = calls
-
-    def take(self) -> bool:
-        if self._left is None:
-            return True
-        if self._left <= 0:
-            return False
-        self._left -= 1
-        return True
-
-    @property
-    def spent(self) -> bool:
-        return self._left is not None and self._left <= 0
-
-
-@dataclass(slots=True)
-class PollResult:
-    """What one poll did. `cursor` is where the feed stands; the window is still open when the budget ran out."""
-
-    cursor: Cursor
-    requests: int = 0
-    pages: int = 0
-    released: int = 0
-    counts: dict[str, Counts] = field(default_factory=dict)
-
-    def add(self, feed: str, counts: Counts) -> None:
-        self.counts[feed] = self.counts.get(feed, Counts()) + counts
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A page that was fetched and read. `after`: where the feed stands once it is landed."""
-
-    cursor: Cursor
-    reply: Reply
-    read: PageRead
-    after: Cursor
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A page whose records went through their contracts, by feed; not yet landed."""
-
-    page: Fetched
-    records: Mapping[str, CheckedPage]
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """Pages that were landed together, by feed, ready for the ledger."""
-
-    pages: int
-    size: int
-    checked: Mapping[str, Sequence[CheckedPage]]
-    after: Cursor
-    backfill: bool
-    """Read from the beginning of all time."""
 
 
 class Walk:
