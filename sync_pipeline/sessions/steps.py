@@ -55,10 +55,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A page whose records went through their contracts, by feed; not yet landed."""
+    """A page whose records went through their contracts, by feed; not yet landed. What was read of it is let go."""
 
-    page: Fetched
+    cursor: Cursor
+    reply: Reply
     records: Mapping[str, CheckedPage]
+    after: Cursor
 
 
 @dataclass(frozen=True, slots=True)

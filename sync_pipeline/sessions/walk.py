@@ -118,8 +118,9 @@ class Walk:
     async def _check_all(self, fetched: Stream[Fetched], checked: Stream[Checked]) -> None:
         """A page is checked while the vendor prepares the next one."""
         while pages := await fetched.take(1):
+            page = pages.pop()
             await asyncio.sleep(0)  # the next request leaves first
-            await checked.put(Checked(pages[0], self._check(pages[0].read)))
+            await checked.put(Checked(page.cursor, page.reply, self._check(page.read), page.after))
 
     def _check(self, read: PageRead) -> dict[str, CheckedPage]:
         return {
@@ -155,18 +156,18 @@ class Walk:
 
     async def _land(self, lease: Lease, group: list[Checked]) -> Landed:
         """Keep the pages that hold records, register them and move the cursor; empty pages only move it."""
-        first, after = group[0].page.cursor, group[-1].page.after
+        first, after = group[0].cursor, group[-1].after
         full = [one for one in group if one.records]
-        kept = await asyncio.to_thread(self._objects.put, [one.page.reply.body for one in full]) if full else []
+        kept = await asyncio.to_thread(self._objects.put, [one.reply.body for one in full]) if full else []
         self._crash.reach(CrashPoint.OBJECT_WRITTEN)
         pages = [
             FetchedPage(
                 object_key=key,
                 sha256=digest,
-                size=len(one.page.reply.body),
-                fetched_at=one.page.reply.received_at,
-                cursor=one.page.cursor,
-                audit_id=one.page.reply.audit_id,
+                size=len(one.reply.body),
+                fetched_at=one.reply.received_at,
+                cursor=one.cursor,
+                audit_id=one.reply.audit_id,
                 yields=tuple(one.records),
             )
             for one, (key, digest) in zip(full, kept, strict=True)
