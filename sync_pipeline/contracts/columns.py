@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from unicodedata import is_normalized
 
 from sync_pipeline.contracts import fields
@@ -25,6 +25,7 @@ INSTANTS = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z(?:\n|\Z))+", r
 
 EARLIEST, LATEST = (f"{limit:%Y-%m-%dT%H:%M:%S}" for limit in (fields.EARLIEST, fields.LATEST))
 AMOUNT = re.compile(r"(?!-[0.]+\Z)-?(?:0|[1-9]\d{0,8})(?:\.\d{1,4})?", re.ASCII).fullmatch
+AMOUNTS = re.compile(r"(?:(?!-[0.]+\n)-?(?:0|[1-9]\d{0,8})(?:\.\d{1,4})?\n)+", re.ASCII).fullmatch
 MAX_QUANTITY = 100_000
 MAX_IDENTIFIER = 200
 
@@ -75,29 +76,37 @@ def _is_clean(value: str) -> bool:
 
 def required(values: Sequence[Any]) -> Checked:
     """Text that is not the word for text that is missing."""
-    return [None if value == fields.NOT_PROVIDED else value for value in text(values)]
+    found = text(values)
+    if fields.NOT_PROVIDED in found:
+        return [None if value == fields.NOT_PROVIDED else value for value in found]
+    return found
 
 
 def identifier(values: Sequence[Any]) -> Checked:
     """Text of at most 200 characters, or an integer of 64 bits."""
-    written = [str(value) if type(value) is int and abs(value) < 2**63 else value for value in values]
-    return [value if value is not None and len(value) <= MAX_IDENTIFIER else None for value in required(written)]
+    if int in set(map(type, values)):
+        values = [str(value) if type(value) is int and abs(value) < 2**63 else value for value in values]
+    return [value if value is not None and len(value) <= MAX_IDENTIFIER else None for value in required(values)]
 
 
 def email(values: Sequence[Any]) -> Checked:
     """Addresses that need no closer look once they are trimmed and lower-cased."""
-    trimmed = [value.strip().lower() if type(value) is str else "" for value in values]
-    return [address if "--" not in address and fields.PLAIN_EMAIL.match(address) else None for address in trimmed]
+    try:
+        trimmed = list(map(str.lower, map(str.strip, values)))
+    except TypeError:
+        trimmed = [value.strip().lower() if type(value) is str else "" for value in values]
+    match = fields.PLAIN_EMAIL.match
+    return [address if "--" not in address and match(address) else None for address in trimmed]
 
 
 def instant(values: Sequence[Any]) -> Checked:
     """ISO 8601 instants in UTC."""
     try:
-        alike = INSTANTS("\n".join(values)) is not None and len(values[0]) == len("2026-01-01T00:00:00.000Z")
+        together = "\n".join(values)
+        alike = INSTANTS(together) is not None and len(values[0]) == len("2026-01-01T00:00:00.000Z")
         if alike and min(values) >= EARLIEST and max(values) < LATEST:
-            for value in values:
-                datetime.fromisoformat(value)
-            return [f"{value[:-1]}000Z" for value in values]
+            list(map(datetime.fromisoformat, values))
+            return cast(Checked, together.replace("Z", "000Z").split("\n"))
     except (TypeError, ValueError, IndexError):
         pass
     return [_utc_instant(value) if type(value) is str else None for value in values]
@@ -116,6 +125,12 @@ def _utc_instant(value: str) -> str | None:
 
 def amount(values: Sequence[Any]) -> Checked:
     """Decimal strings and integers that are written as Postgres would."""
+    try:
+        lines = "\n".join(values) + "\n"
+        if lines.count("\n") == len(values) and AMOUNTS(lines):
+            return list(values)
+    except TypeError:
+        pass
     return [
         (value if AMOUNT(value) else None)
         if type(value) is str

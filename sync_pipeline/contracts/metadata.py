@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ MAX_NAME = 100
 UNNAMED = "metadata"
 """Stands for a field whose name is not shown."""
 
+NUL_ESCAPE = b"\\u0000"
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
 """U+0000 in JSON. An even number of backslashes before the `u` is text about it, not the character."""
 
@@ -32,13 +33,23 @@ def metadata_of(rest: Mapping[str, Any]) -> str:
         raise Refused("INT_OUT_OF_RANGE", _field(rest, lambda value: _dumped(value) is None))
     if len(dumped) > MAX_BYTES:
         raise Refused("TOO_LARGE", _name(max(rest, key=lambda name: len(_dumped(rest[name]) or b""))))
-    if b"\\u0000" in dumped and NUL(dumped):
+    if NUL_ESCAPE in dumped and NUL(dumped):
         raise Refused("CONTROL_CHARACTER", _field(rest, lambda value: NUL(_dumped(value) or b"") is not None))
     return dumped.decode()
 
 
-def metadata_or_none(rest: Mapping[str, Any]) -> str | None:
-    """The same, None where it is refused."""
+def metadata_texts(rests: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """The same for many records, None where one is refused."""
+    try:
+        dumped = [orjson.dumps(rest, None, orjson.OPT_SORT_KEYS) for rest in rests]
+    except TypeError:
+        return [_or_none(rest) for rest in rests]
+    if any(len(text) > MAX_BYTES or NUL_ESCAPE in text for text in dumped):
+        return [_or_none(rest) for rest in rests]
+    return [text.decode() for text in dumped]
+
+
+def _or_none(rest: Mapping[str, Any]) -> str | None:
     try:
         return metadata_of(rest)
     except Refused:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from sync_pipeline.contracts import columns, fields
 from sync_pipeline.contracts.fields import Refused
-from sync_pipeline.contracts.metadata import metadata_of, metadata_or_none
+from sync_pipeline.contracts.metadata import metadata_of, metadata_texts
 from sync_pipeline.contracts.tiers import Tier
 from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection, instant_text
 from sync_pipeline.kernel.feed import RawRecord
@@ -225,7 +225,7 @@ class RegistrationContract:
         modified = columns.instant(given.get("modified_at", absent))
         rows = zip(
             *[check(given.get(name, absent)) for name, check in CHECKS.items()],
-            map(metadata_or_none, whole.rest),
+            metadata_texts(whole.rest),
             strict=True,
         )
         latest = instant_text(self._now() + FUTURE)
