@@ -39,7 +39,7 @@ alter function sync.quota_grant(text[], integer, integer, integer, timestamptz) 
 --
 -- For each window the instants are worked out from which (`opens`) and until which (`stale`) it says yes. So the clock is read
 -- after all rows are locked, and one comparison decides. Where a bound is not exact it is on the side of the judgement: by
--- one token of what is kept for the lanes above, and by the rounding of an instant.
+-- a token of what is kept for the lanes above, and by the rounding of an instant.
 create function sync.quota_grant(
   scopes text[], lane integer, least_tokens integer, most_tokens integer, at timestamptz default null
 ) returns table (granted integer, wait double precision, scope text, window_name text, now timestamptz, held integer[])
@@ -50,38 +50,33 @@ declare
   -- (an assignment, since `perform` is a statement more)
   unflushed constant text := set_config('synchronous_commit', 'off', true);
   k record;
-  plain boolean;
   opens timestamptz;
   stale timestamptz;
-  t timestamptz;
+  forwarded boolean := false;
 begin
-  for attempt in 1..2 loop
-    plain := true;
-    opens := '-infinity';
-    stale := 'infinity';
-    held := '{}';
+  loop
     for k in
       select b.boot, w.room,
-        q.booted_at = b.boot and q.share = 1 and q.foreign_rate = 0 and w.room >= most_tokens
-          and (lane > 0 or q.burst >= least_tokens) as plain,
-        greatest(q.blocked_until, q.claimed_until, case q.kind when 'sliding' then greatest(
-            -- the burst, or the floor
-            least(q.tat - make_interval(secs => q.emission * greatest(0, q.burst * l.burst_part - least_tokens)),
-              case when lane > 0 then q.lane_at[place] end),
-            -- what is kept for the lanes above until the oldest call leaves the window, or the floor
-            case when lane > 0 and w.room - most_tokens < floor(q.window_limit * l.kept) then least(q.lane_at[place],
-              case when q.counted = 0 then 'infinity' else to_timestamp((q.window_seconds + q.slack)
-                * ((q.oldest + 201) / 200.0::double precision - (w.room - most_tokens) / (q.window_limit * l.kept))) end) end)
-          when 'daily' then case when lane > 0 then w.midnight - make_interval(secs =>
-            86400 * (1 - (q.used + most_tokens + 1)::double precision / q.window_limit) / l.saved) end
-          end) as opens,
+        case when q.booted_at = b.boot and q.share = 1 and q.foreign_rate = 0 and w.room >= most_tokens
+            and (lane > 0 or q.burst >= least_tokens) then
+          greatest(q.blocked_until, q.claimed_until, case q.kind when 'sliding' then greatest(
+              -- the burst, or the floor
+              least(q.tat - make_interval(secs => q.emission * greatest(0, q.burst * l.burst_part - least_tokens)),
+                case when lane > 0 then q.lane_at[place] end),
+              -- what is kept for the lanes above until the oldest call leaves the window, or the floor
+              case when w.room - most_tokens < floor(q.window_limit * l.kept) then least(q.lane_at[place],
+                case when q.counted = 0 then 'infinity' else to_timestamp((q.window_seconds + q.slack)
+                  * ((q.oldest + 201) / 200.0::double precision - (w.room - most_tokens) / (q.window_limit * l.kept))) end) end)
+            else w.midnight - make_interval(secs =>
+              86400 * (1 - (q.used + most_tokens + 1)::double precision / q.window_limit) / nullif(l.saved, 0)) end)
+          else 'infinity' end as opens,
         case q.kind when 'sliding'
-          then to_timestamp((q.slot + 1) * (q.window_seconds + q.slack) / 200) - interval '5 microseconds'
-          else coalesce(w.midnight, '-infinity') end as stale
+          then to_timestamp((q.slot + 1) * (q.window_seconds + q.slack) / 200 - 0.000005)
+          else w.midnight end as stale
       from sync.quota q
       cross join lateral (
         select q.window_limit - case q.kind when 'sliding' then q.counted else q.used end as room,
-          case q.kind when 'daily' then (q.day + 1)::timestamp at time zone q.zone end as midnight
+          case q.kind when 'daily' then (coalesce(q.day, '-infinity') + 1)::timestamp at time zone q.zone end as midnight
       ) w
       -- as in `quota_judge`
       cross join lateral (
@@ -96,16 +91,20 @@ begin
       order by q.scope, q.window_name
       for update of q
     loop
-      plain := plain and k.plain;
+      -- (a null is no bound)
       opens := greatest(opens, k.opens);
       stale := least(stale, k.stale);
       held := held || k.room;
     end loop;
-    t := coalesce(at, clock_timestamp());
-    exit when attempt = 2 or not found or plain is not true or t < stale;
-    perform sync.quota_forward(scopes, t, k.boot);
+    now := coalesce(at, clock_timestamp());
+    exit when now < stale or opens = 'infinity' or held is null or forwarded;
+    perform sync.quota_forward(scopes, now, k.boot);
+    forwarded := true;
+    opens := null;
+    stale := null;
+    held := null;
   end loop;
-  if held = '{}' or plain is not true or t < opens or t >= stale then
+  if held is null or now < opens or now >= stale then
     return query select * from sync.quota_judge(scopes, lane, least_tokens, most_tokens, at);
     return;
   end if;
@@ -113,18 +112,17 @@ begin
     slots[q.slot % 201 + 1] = q.slots[q.slot % 201 + 1] + case q.kind when 'sliding' then most_tokens else 0 end,
     counted = q.counted + case q.kind when 'sliding' then most_tokens else 0 end,
     oldest = case when q.counted = 0 then q.slot else q.oldest end,
-    share_at = greatest(t, q.share_at),
-    tat = greatest(q.tat, t) + make_interval(secs => most_tokens * q.emission),
-    lane_at[place] = t + make_interval(secs =>
+    share_at = greatest(now, q.share_at),
+    tat = greatest(q.tat, now) + make_interval(secs => most_tokens * q.emission),
+    lane_at[place] = now + make_interval(secs =>
       most_tokens * q.emission / (array[0.2, 0.2, 0.2, 0.1, 0.05]::double precision[])[place]),
     claimed_until = case when q.claim_lane = lane then null else q.claimed_until end,
     used = q.used + case q.kind when 'sliding' then 0 else most_tokens end,
-    late = q.late + case when q.kind = 'daily' and (t + make_interval(secs => q.slack)) at time zone q.zone
+    late = q.late + case when q.kind = 'daily' and (now + make_interval(secs => q.slack)) at time zone q.zone
                               >= (q.day + 1)::timestamp then most_tokens else 0 end,
-    updated_at = t
+    updated_at = now
   where q.scope = any(scopes);
   granted := most_tokens;
   wait := 0;
-  now := t;
   return next;
 end $$;
