@@ -114,7 +114,7 @@ def put(tree: Tree, row: Row, at: float) -> str:
 
 ODD = {
     "share": "share = 0.7",
-    "others": "foreign_rate = 0.2, foreign_at = %(now)s",
+    "others": "foreign_rate = 20, foreign_at = %(now)s",
     "blocked": "blocked_until = %(now)s + interval '2 seconds'",
     "unblocked": "blocked_until = %(now)s - interval '2 seconds'",
     "restart": "booted_at = booted_at - interval '1 hour'",
