@@ -1,4 +1,4 @@
--- A grant costs a good half of what it did. Most of them need no judgement, only the certainty that it would say yes.
+-- A grant costs the server two thirds of what it did. Most of them need no judgement, only the certainty that it would say yes.
 
 -- A check constraint is read and planned anew by each update of a row; what a domain promises is looked at where the column is
 -- written. And names sort the same in every database, so rows are locked in the order in which `held` has them.
