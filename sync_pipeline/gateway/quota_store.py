@@ -13,7 +13,7 @@ from sync_pipeline.gateway.quota import LANES, LEASE_S, Node, Pace, cool_off, le
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred, TransientError
 from sync_pipeline.kernel.feed import Lane, QuotaFeedback, QuotaNode
-from sync_pipeline.store.database import Database
+from sync_pipeline.store.database import Database, text_array
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__)
@@ -36,7 +36,8 @@ class _Path:
     """The nodes that one kind of call is charged to."""
 
     lane: Lane
-    scopes: tuple[str, ...]
+    scopes: str
+    """As Postgres reads them."""
     windows: tuple[tuple[str, str], ...] = field(compare=False)
     """(scope, window) in the order in which the store answers."""
     paces: tuple[Pace, ...] = field(compare=False)
@@ -132,7 +133,7 @@ class Quota:
             nodes = self._charged(endpoint)
             paces = tuple(pace for node in nodes for pace in node.paces)
             windows = tuple(sorted((node.scope, pace.name) for node in nodes for pace in node.paces))
-            path = _Path(lane, tuple(node.scope for node in nodes), windows, paces, lease_size(paces))
+            path = _Path(lane, text_array([node.scope for node in nodes]), windows, paces, lease_size(paces))
             self._paths[lane, endpoint] = path
         return path
 
@@ -181,7 +182,7 @@ class Quota:
             return
         await self._db.statement(
             SQL.give_back,
-            {"scopes": list(path.scopes), "tokens": hand.tokens, "used_at": hand.taken_at},
+            {"scopes": path.scopes, "tokens": hand.tokens, "used_at": hand.taken_at},
             patience_s=STORE_PATIENCE_S,
         )
 
@@ -189,7 +190,7 @@ class Quota:
         found = await self._db.statement(
             SQL.grant,
             {
-                "scopes": list(path.scopes),
+                "scopes": path.scopes,
                 "lane": LANES.index(path.lane),
                 "least": weight,
                 "most": max(weight, path.lease),

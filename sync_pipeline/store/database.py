@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -54,32 +54,49 @@ class Database:
 
         Raises TransientError when the connection is lost or none is free in `patience_s`.
         """
-        try:
+        with _lost_is_transient(patience_s):
             async with self._pool.connection(timeout=patience_s) as conn:
                 yield conn
-        except PoolTimeout:
-            raise TransientError(
-                f"no database connection became free in {patience_s:g} s; the transaction was not begun and will be tried "
-                "again"
-            ) from None
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise TransientError(
-                f"the database connection was lost ({type(error).__name__}); the transaction was rolled back and its "
-                "work will be done again"
-            ) from None
 
     async def statement(
         self, query: str, parameters: Mapping[str, Any], *, patience_s: float = PATIENCE_S
     ) -> list[tuple[Any, ...]]:
         """One statement, committed by itself: one round trip instead of three. Its rows. Raises as `transaction` does."""
-        async with self.transaction(patience_s=patience_s) as conn:
-            await conn.set_autocommit(True)
+        with _lost_is_transient(patience_s):
+            # Not `connection()`, which ends a transaction that there is none of; and rows in the server's own form: what a
+            # grant waits for is as much this side's work as the server's.
+            conn = await self._pool.getconn(timeout=patience_s)
             try:
-                cursor = await conn.execute(query, parameters)
-                return await cursor.fetchall() if cursor.description else []
+                await conn.set_autocommit(True)
+                try:
+                    cursor = await conn.execute(query, parameters, binary=True)
+                    return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
+                finally:
+                    if not conn.closed:
+                        await conn.set_autocommit(False)
             finally:
-                if not conn.closed:
-                    await conn.set_autocommit(False)
+                await self._pool.putconn(conn)
+
+
+@contextmanager
+def _lost_is_transient(patience_s: float) -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout:
+        raise TransientError(
+            f"no database connection became free in {patience_s:g} s; the transaction was not begun and will be tried again"
+        ) from None
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise TransientError(
+            f"the database connection was lost ({type(error).__name__}); the transaction was rolled back and its work will "
+            "be done again"
+        ) from None
+
+
+def text_array(values: Sequence[str]) -> str:
+    """Postgres's text form of a text[]: for a parameter that is sent again and again, and is worked out once."""
+    quoted = (value.replace("\\", r"\\").replace('"', r"\"") for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 
 
 async def _probe(url: str) -> None:

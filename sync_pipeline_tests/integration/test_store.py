@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -16,10 +17,12 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from sync_pipeline.kernel.errors import ConfigurationError, TransientError
-from sync_pipeline.store.database import Database, dagster_url, database_url
+from sync_pipeline.store.database import Database, dagster_url, database_url, text_array
 from sync_pipeline.store.embedded import LONGEST_SOCKET_PATH, Embedded, data_dir
 from sync_pipeline.store.migrate import migrate
 
@@ -325,3 +328,39 @@ class TestTransactions:
             await loses_its_connection()
         async with database.transaction() as conn:
             assert await (await conn.execute("select current_setting('timezone')")).fetchone() == ("UTC",)
+
+    async def test_a_statement_on_a_lost_connection_may_pass(self, database_url: str) -> None:
+        async with Database.open(database_url, max_size=1) as database:
+            await database.statement("select 1", {})
+            with psycopg.connect(database_url, autocommit=True) as other:
+                other.execute(
+                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                    " where datname = current_database() and pid <> pg_backend_pid()"
+                )
+            with pytest.raises(TransientError, match="connection was lost"):
+                await database.statement("select 1", {})
+            assert await database.statement("select 1", {}) == [(1,)]
+
+    @pytest.mark.parametrize("statement", ["select 1 / 0", "select pg_sleep(60)"], ids=["failed", "cancelled"])
+    async def test_after_such_a_statement_a_transaction_is_one(self, database_url: str, statement: str) -> None:
+        """A statement commits by itself; its connection, the only one here, does not go on doing so."""
+        async with Database.open(database_url, max_size=1) as database:
+            await database.statement("create table t (n int)", {})
+            with pytest.raises((psycopg.errors.DivisionByZero, TimeoutError)):
+                await asyncio.wait_for(database.statement(statement, {}), 0.3)
+            async with database.transaction() as conn:
+                await conn.execute("insert into t values (1)")
+                await conn.rollback()
+            assert await database.statement("select count(*) from t", {}) == [(0,)]
+            idle = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%%'"
+            assert await database.statement(idle, {}) == [(0,)]
+
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        values=st.lists(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.sampled_from(["NULL", '"', "\\"])
+        )
+    )
+    def test_an_array_in_postgres_own_words(self, server: Embedded, values: list[str]) -> None:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
+            assert conn.execute("select %s::text[]", (text_array(values),)).fetchone() == (values,)
