@@ -37,6 +37,16 @@ events = st.lists(
 )
 
 
+@pytest.mark.parametrize("lane", range(5))
+def test_a_call_heavier_than_the_burst_goes_when_the_burst_is_there(tree: Tree, lane: int) -> None:
+    scope = tree.node(QuotaWindow("w", 60, 60, burst=2))
+    assert tree.ask(scope, lane=lane, at=0, least=5, most=5).granted == 5
+    refused = tree.ask(scope, lane=lane, at=0.1, least=5, most=5)
+    assert refused.granted == 0
+    assert 0 < refused.wait < 60
+    assert tree.ask(scope, lane=lane, at=0.1 + refused.wait + 0.001, least=5, most=5).granted == 5
+
+
 @quick
 @given(window=windows, events=events)
 def test_no_window_at_the_vendor_holds_more_than_its_limit(

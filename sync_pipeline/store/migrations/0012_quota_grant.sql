@@ -31,7 +31,17 @@ cross join lateral (
     else case (clock_timestamp() at time zone q.zone)::date - q.day when 0 then q.used when 1 then q.late else 0 end end as used
 ) n;
 
--- The full judgement keeps its rules (0006) and gets a name of its own.
+-- The full judgement keeps its rules (0006) but for one, and gets a name of its own. The one: a call of lane P0 that weighs more
+-- than the burst waited for ever; like those of the other lanes it waits until all of the burst is there.
+do $$
+declare
+  judgement constant text := pg_get_functiondef('sync.quota_grant(text[], integer, integer, integer, timestamptz)'::regprocedure);
+  mended constant text := replace(judgement, 'when lane = 0 then c.owed - q.burst * c.emission',
+    'when lane = 0 then c.owed - greatest(least_tokens, q.burst) * c.emission');
+begin
+  assert mended <> judgement;
+  execute mended;
+end $$;
 alter function sync.quota_grant(text[], integer, integer, integer, timestamptz) rename to quota_judge;
 
 -- The same question and answer as `quota_judge`'s. Answered here where every window says yes to all that is asked for; all else
