@@ -77,8 +77,9 @@ def sync(
 ) -> None:
     """Poll a connection until its feeds stand at their horizon."""
     from sync_pipeline.cli import operate
+    from sync_pipeline.cli.loop import run_worker
 
-    asyncio.run(
+    run_worker(
         operate.sync(
             target, max_seconds=max_seconds, max_calls=max_calls, until_horizon=not keep_polling, as_json=as_json
         )
