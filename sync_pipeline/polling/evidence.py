@@ -126,12 +126,19 @@ def slow_rate(rows: Rows) -> Floats:
 def mean_rate(rows: Rows) -> Floats:
     """Changes per second at the mean hour. The slow scale holds until the fast one contradicts it by more than chance,
     and than this feed's own volatility, explains."""
-    slow = slow_rate(rows)
-    expected = slow * rows.fast_s
-    score = (rows.fast_changes - expected) ** 2 / ((expected + 1.0) * np.maximum(rows.volatility, 1.0))
-    trust = score / (score + SURPRISE)
+    slow, trust = slow_rate(rows), _trust(rows)
     fast = (rows.fast_changes + 1.0) / (rows.fast_s + 1.0 / slow)
     return (1.0 - trust) * slow + trust * fast
+
+
+INFO=1.0
+CALM=1.0
+LEAST_CLEAR=0.1
+def _trust(rows: Rows) -> Floats:
+    """How far the fast scale is believed, in [0, 1)."""
+    expected = slow_rate(rows) * rows.fast_s
+    score = (rows.fast_changes - expected) ** 2 / ((expected + 1.0) * np.maximum(rows.volatility, 1.0))
+    return score / (score + SURPRISE)
 
 
 def recall(rows: Rows) -> Floats:
@@ -161,8 +168,11 @@ def learn(rows: Rows, poll: Seen) -> Rows:
     gone = np.where(rows.at > 0, until - rows.at, 0.0)
     # A burst after long silence: the fast memory drops the silence at once, not by the clock that silence set.
     surprise = np.maximum(true - 2.0 * np.maximum(expected, 0.5), 0.0) / FAST_CHANGES
-    fast = np.exp(-gone / np.maximum(FAST_S, FAST_CHANGES / rate) - surprise)
-    slow = np.exp(-gone / np.maximum(SLOW_S, SLOW_CHANGES / rate))
+    z = np.clip(expected, 1e-6, 500.0)
+    clear = np.where(poll.count >= 0, 1.0, np.maximum(z / np.expm1(z), LEAST_CLEAR)) if INFO else np.ones_like(z)
+    calm = CALM ** (1.0 - _trust(rows))
+    fast = np.exp(-gone / np.maximum(FAST_S, FAST_CHANGES / (rate * clear)) - surprise)
+    slow = np.exp(-gone / np.maximum(SLOW_S, SLOW_CHANGES / (rate * clear)) / calm)
     faded = np.exp(-gone / PROFILE_S)[:, None]
     seen, flat = _by_hour(factors, since, until, changes, rate * share)
     hinted = (poll.hints >= 0) & useful
