@@ -10,21 +10,25 @@ may be hours old.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sync_pipeline.polling.estimate import Prior
+from sync_pipeline.polling.estimate import Prior, RateEstimate, as_rows
 from sync_pipeline.polling.evidence import Floats, Rows
 
 STEP = 1.2
 """Two neighbours of the grid differ by this factor, as far as POINTS of them reach (seven decades)."""
 POINTS = 96
 EM_STEPS = 40
-"""From the smooth start of a gamma; many more would fit the noise."""
+"""From a smooth start; many more would fit the noise."""
 BELIEVED = 5.0
-"""The configured prior counts as this many feeds: beside one to five real ones it decides, beside fifty it does not."""
+"""The configured prior counts as this many feeds, and as fewer the more real ones there are: 0.5 beside fifty."""
+FEW = 6
+"""Fewer feeds than this teach each other nothing: the configured prior stays."""
 LEAST_SHAPE = 1e-3
+LEAST_SHARE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +50,24 @@ def learned(rows: Rows, believed: Prior) -> Population:
     """The population that these feeds show, beside what was `believed` of it. Feeds without evidence say nothing."""
     watched = rows.slow_s > 0
     changes, seconds = rows.slow_changes[watched], rows.slow_s[watched]
-    own = (believed.shape + changes) / (believed.shape / believed.rate + seconds)
-    low, high = min(own.min(initial=believed.rate), believed.rate) / 8, max(own.max(initial=0.0), believed.rate) * 4
+    low = float(np.min((changes + 0.5) / seconds, initial=believed.rate)) / 8
+    high = float(np.max(changes / seconds, initial=believed.rate)) * 4
     points = min(POINTS, math.ceil(math.log(high / low) / math.log(STEP)) + 1)
     rates = np.geomspace(low, high, points)
     shape = 1 / math.log(rates[1] / rates[0]) ** 2
     # The density of a gamma over ln(rate), up to its constant.
-    share = np.exp(believed.shape * (np.log(rates / believed.rate) - rates / believed.rate + 1))
-    start = share = share / share.sum()
+    start = np.exp(believed.shape * (np.log(rates / believed.rate) - rates / believed.rate + 1))
+    start = np.maximum(start / start.sum(), LEAST_SHARE)
+    start /= start.sum()
+    # A firm belief leaves parts of the grid empty, where no step could bring anyone: half begins level.
+    share = (start + 1 / points) / 2 if changes.size else start
     likelihood = _likelihood(rates, shape, changes, seconds)
+    doubt = BELIEVED**2 / (changes.size + BELIEVED)
     for _ in range(EM_STEPS if changes.size else 0):
         members = share * (likelihood.T @ (1 / (likelihood @ share)))
-        share = (members + BELIEVED * start) / (changes.size + BELIEVED)
-    return Population(rates, share, shape)
+        share = (members + doubt * start) / (changes.size + doubt)
+    share = np.maximum(share, LEAST_SHARE)
+    return Population(rates, share / share.sum(), shape)
 
 
 def behind(population: Population, rows: Rows) -> Rows:
@@ -75,6 +84,23 @@ def behind(population: Population, rows: Rows) -> Rows:
     firm = np.maximum(firm, np.maximum((changes + LEAST_SHAPE) / mean - seconds, LEAST_SHAPE / mean))
     prior_shape = np.maximum(mean * (firm + seconds) - changes, LEAST_SHAPE)
     return replace(rows, prior_shape=prior_shape, prior_rate=prior_shape / firm)
+
+
+def shared(estimates: Sequence[RateEstimate], believed: Prior) -> tuple[list[RateEstimate], Prior]:
+    """The same feeds behind what they teach each other, and the prior of a new one among them. Unchanged, and `believed`,
+    where they are too FEW."""
+    watched = sum(estimate.slow_s > 0 for estimate in estimates)
+    if watched < FEW:
+        return list(estimates), believed
+    rows = as_rows(estimates)
+    population = learned(rows, believed)
+    moved = behind(population, rows)
+    priors = zip(moved.prior_shape.tolist(), moved.prior_rate.tolist(), strict=True)
+    taught = [
+        replace(estimate, prior_shape=shape, prior_rate=rate)
+        for estimate, (shape, rate) in zip(estimates, priors, strict=True)
+    ]
+    return taught, population.prior()
 
 
 def _likelihood(rates: Floats, shape: float, changes: Floats, seconds: Floats) -> Floats:

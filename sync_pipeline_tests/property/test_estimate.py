@@ -21,9 +21,7 @@ from sync_pipeline.polling.estimate import (
     expected_changes,
     from_rows,
     observe,
-    pooled_prior,
     rate_at,
-    with_prior,
 )
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -170,24 +168,6 @@ def test_hints_are_weighed_by_what_they_were_worth() -> None:
     assert good.recall == pytest.approx(0.9, abs=0.05)
     assert useless.recall < 0.05
     assert good.false_hint_rate < 0.1 / 3600
-
-
-def test_feeds_of_one_kind_teach_a_new_one_and_correct_a_wrong_guess() -> None:
-    rng = np.random.default_rng(8)
-    guess = Prior(rate=100 / DAY, shape=3.0)
-    feeds = []
-    for true in rng.gamma(0.8, 5 / DAY / 0.8, 80):
-        estimate = RateEstimate.before_any_poll(guess)
-        for poll in range(30):
-            at = START + timedelta(hours=6 * poll)
-            found = int(rng.poisson(true * 6 * 3600))
-            estimate = observe(estimate, Observation(at, found > 0, found), at + timedelta(hours=6))
-        feeds.append(estimate)
-    learned = pooled_prior(feeds, guess)
-    assert learned.rate == pytest.approx(5 / DAY, rel=0.4)
-    assert 0.3 < learned.shape < 2
-    assert rate_at(with_prior(RateEstimate(), learned), START) == pytest.approx(learned.rate)
-    assert pooled_prior([], guess) == guess
 
 
 def test_stored_nonsense_is_refused() -> None:
