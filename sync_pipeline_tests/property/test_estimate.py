@@ -96,6 +96,24 @@ def test_polls_that_always_say_yes_do_not_stall_far_below_the_truth() -> None:
     assert rate_at(estimate, now) == pytest.approx(rate, rel=0.5)
 
 
+@pytest.mark.parametrize("factor", [0.1, 0.3])
+def test_a_busy_feed_told_by_yes_alone_is_still_noticed_when_it_calms_down(factor: float) -> None:
+    """Such polls tell little each and are remembered longer: not so long that the past outweighs the present."""
+    rng = np.random.default_rng(3)
+    gap, rate = timedelta(hours=2), 3.0 / 7200
+    estimate, now = RateEstimate.before_any_poll(Prior(rate, 0.5)), START
+    levels = []
+    for poll in range(600):
+        since, now = now, now + gap
+        estimate = observe(
+            estimate, Observation(since, bool(rng.poisson(3.0 * (factor if poll >= 500 else 1.0)) > 0)), now
+        )
+        if poll in (499, 599):
+            levels.append(expected_changes(estimate, now, now + timedelta(days=7)) / (7 * DAY))
+    assert levels[0] == pytest.approx(rate, rel=0.3)
+    assert levels[1] < (0.6 if factor > 0.2 else 0.35) * levels[0]
+
+
 def test_a_feed_that_wakes_up_is_noticed_within_hours() -> None:
     estimate, now = RateEstimate.before_any_poll(Prior(1 / DAY)), START
     for found in [0] * 200 + [6] * 8:
