@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -158,40 +158,6 @@ def expected_changes(estimate: RateEstimate, since: datetime, until: datetime) -
     summed = evidence.cumulative(evidence.profile(rows))
     seconds = evidence.exposure(summed, np.array([since.timestamp()]), np.array([until.timestamp()]))
     return float(evidence.mean_rate(rows)[0] * seconds[0])
-
-
-def with_prior(estimate: RateEstimate, prior: Prior) -> RateEstimate:
-    """The same evidence behind another prior, as `pooled_prior` finds it."""
-    return replace(estimate, prior_shape=prior.shape, prior_rate=prior.rate)
-
-
-def pooled_prior(estimates: Sequence[RateEstimate], fallback: Prior) -> Prior:
-    """The prior that the feeds of one kind teach each other (empirical Bayes): what is known of many tells what to think
-    of a new or silent one, and a wrong guess is forgotten. `fallback` where there is nothing to pool."""
-    return pool(as_rows(estimates), fallback) if estimates else fallback
-
-
-def pool(rows: Rows, fallback: Prior) -> Prior:
-    """The gamma prior under which all the evidence (negative binomial counts) fits best: the mean and the spread of
-    the logarithm are matched, a fixed number of steps from the fallback's shape."""
-    watched = rows.slow_s > 0
-    changes, seconds = rows.slow_changes[watched], rows.slow_s[watched]
-    if changes.size < 2 or float(changes.sum()) <= 0:
-        return fallback
-    shape, rate = fallback.shape, float(changes.sum() / seconds.sum())
-    for _ in range(60):
-        rates = (shape + changes) / (shape / rate + seconds)
-        # The shape by the spread of the posterior means of ln(rate), each with its own variance beside.
-        logs = np.log(rates)
-        spread = float(np.var(logs) + np.mean(1.0 / (shape + changes)))
-        rate = float(rates.mean())
-        shape = float(np.clip(_shape_of_spread(spread), 0.05, 50.0))
-    return Prior(rate=rate, shape=shape)
-
-
-def _shape_of_spread(variance: float) -> float:
-    """The shape whose gamma logarithm has this variance: trigamma(x) ~ 1/x + 1/(2x^2), solved for x."""
-    return (1 + math.sqrt(1 + 2 * variance)) / (2 * variance)
 
 
 def as_rows(estimates: Sequence[RateEstimate]) -> Rows:

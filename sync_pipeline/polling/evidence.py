@@ -25,6 +25,10 @@ SLOW_S = 14 * 24 * HOUR
 FAST_CHANGES = 6.0
 SLOW_CHANGES = 60.0
 """A memory is never shorter than this many changes: a rare event must not be forgotten before its next."""
+LEAST_CLEAR = 0.1
+"""Nor shorter than that many as polls can tell apart: where each finds many changes and says only "yes", up to ten times."""
+ALONE = 0.5
+"""How many changes the prior weighs where a "yes" is turned into evidence: little, or it would count again at each poll."""
 SURPRISE = 9.0
 """The squared standard score at which the fast scale weighs as much as the slow one."""
 PROFILE_S = 8 * 7 * 24 * HOUR
@@ -123,6 +127,11 @@ def slow_rate(rows: Rows) -> Floats:
     return (rows.prior_shape + rows.slow_changes) / (prior_s + rows.slow_s)
 
 
+def own_rate(rows: Rows) -> Floats:
+    """Mean changes per second as this feed alone shows them, its prior next to nothing."""
+    return (ALONE + rows.slow_changes) / (ALONE / slow_rate(rows) + rows.slow_s)
+
+
 def mean_rate(rows: Rows) -> Floats:
     """Changes per second at the mean hour. The slow scale holds until the fast one contradicts it by more than chance,
     and than this feed's own volatility, explains."""
@@ -155,14 +164,15 @@ def learn(rows: Rows, poll: Seen) -> Rows:
     rate = mean_rate(rows)
     expected = rate * seconds
     useful = until > since
-    changes, share, true = (np.where(useful, part, 0.0) for part in _told(rows, poll, expected))
+    changes, share, true = (np.where(useful, part, 0.0) for part in _told(rows, poll, seconds, expected))
     informed_s = seconds * share
 
     gone = np.where(rows.at > 0, until - rows.at, 0.0)
     # A burst after long silence: the fast memory drops the silence at once, not by the clock that silence set.
     surprise = np.maximum(true - 2.0 * np.maximum(expected, 0.5), 0.0) / FAST_CHANGES
-    fast = np.exp(-gone / np.maximum(FAST_S, FAST_CHANGES / rate) - surprise)
-    slow = np.exp(-gone / np.maximum(SLOW_S, SLOW_CHANGES / rate))
+    distinct = rate * _clear(poll, expected)
+    fast = np.exp(-gone / np.maximum(FAST_S, FAST_CHANGES / distinct) - surprise)
+    slow = np.exp(-gone / np.maximum(SLOW_S, SLOW_CHANGES / distinct))
     faded = np.exp(-gone / PROFILE_S)[:, None]
     seen, flat = _by_hour(factors, since, until, changes, rate * share)
     hinted = (poll.hints >= 0) & useful
@@ -185,23 +195,32 @@ def learn(rows: Rows, poll: Seen) -> Rows:
     )
 
 
-def _told(rows: Rows, poll: Seen, expected: Floats) -> tuple[Floats, Floats, Floats]:
+def _clear(poll: Seen, expected: Floats) -> Floats:
+    """What a poll tells of the rate, as a share of what a count would: 1 for a count, and for yes or no the ratio of Fisher
+    informations, z / (e^z - 1)."""
+    z = np.clip(expected, 1e-6, 500.0)
+    return np.where(poll.count >= 0, 1.0, np.maximum(z / np.expm1(z), LEAST_CLEAR))
+
+
+def _told(rows: Rows, poll: Seen, seconds: Floats, expected: Floats) -> tuple[Floats, Floats, Floats]:
     """What a poll is worth as evidence: changes, the share of its seconds they stand for, and the expected true number.
 
     "No" is exact: no change in all its seconds. "Yes" has the likelihood 1 - e^-z; the gamma term with the same slope and
-    curvature at the present rate stands in for it. The slope is that of EM (hotel.md 6.1), so the fixed point is too; but
-    EM also counts what it only imagined, and where every poll says yes it would hardly move. Hints explain part of a yes:
-    beside them only unannounced changes are looked for.
+    curvature at the feed's own rate stands in for it. The slope is that of EM (hotel.md 6.1), so the fixed point is too; but
+    EM also counts what it only imagined, and where every poll says yes it would hardly move. At the own rate, not at the
+    believed one: what the prior says would else be learned again from each yes. Hints explain part of a yes: beside them
+    only unannounced changes are looked for.
     """
-    silent = np.where(poll.hints >= 0, 1.0 - recall(rows), 1.0) * expected
-    z = np.clip(silent, 1e-6, 500.0)
-    sure = -np.expm1(-z)
-    at_least_one = z / sure
+    unheard = np.where(poll.hints >= 0, 1.0 - recall(rows), 1.0)
+    silent = unheard * expected
+    believed = np.clip(silent, 1e-6, 500.0)
+    z = np.clip(unheard * own_rate(rows) * seconds, 1e-6, 500.0)
+    at_least_one = z / -np.expm1(-z)
     weight = at_least_one * np.exp(-z)
     yes = weight * at_least_one
     share = (yes - weight) / z
     hinted = np.maximum(1.0, poll.hints) + silent
-    true = np.where(poll.hints > 0, hinted, at_least_one)
+    true = np.where(poll.hints > 0, hinted, believed / -np.expm1(-believed))
     changes = np.where(poll.hints > 0, hinted, yes)
     share = np.where(poll.hints > 0, 1.0, share)
     counted, told = poll.count >= 0, poll.changed

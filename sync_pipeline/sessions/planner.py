@@ -60,6 +60,7 @@ class Planner:
         self._estimates: dict[str, Any] = {}
         self._costs: dict[str, float] = {}
         self._polled: dict[str, datetime] = {}
+        self._prior: Any = None
 
     def recall(self, source: str, estimate: Mapping[str, Any] | None, calls_a_poll: float | None) -> None:
         """What earlier sessions stored."""
@@ -82,7 +83,9 @@ class Planner:
         from sync_pipeline.polling import estimate as estimates
         from sync_pipeline.polling.policy import Budget, SourceState, plan
 
-        known = self._estimates.get(source) or estimates.RateEstimate.before_any_poll(estimates.Prior())
+        if self._prior is None:
+            self._prior = self._teach()
+        known = self._estimates.get(source) or estimates.RateEstimate.before_any_poll(self._prior)
         observation = estimates.Observation(seen.since, seen.changes > 0, seen.changes)
         learned = estimates.observe(known, observation, now)
         self._estimates[source] = learned
@@ -91,7 +94,7 @@ class Planner:
         states = [
             SourceState(
                 name,
-                self._estimates.get(name) or estimates.RateEstimate.before_any_poll(estimates.Prior()),
+                self._estimates.get(name) or estimates.RateEstimate.before_any_poll(self._prior),
                 self._polled.get(name),
                 each.floor_s,
                 each.ceiling_s,
@@ -109,3 +112,13 @@ class Planner:
         price = f", costs {round(max(1.0, self._costs[source]))} of {left.calls} calls left {left.span}" if left else ""
         why = f"asked every {in_words(interval)}: {expected:.1f} changes expected by {due:%H:%M:%S}Z{price}"
         return Plan(due, interval, why, learned.to_json(), self._costs[source])
+
+    def _teach(self) -> Any:
+        """Let the feeds teach each other what earlier sessions learned, once a session; the prior of a new feed."""
+        from sync_pipeline.polling.estimate import Prior
+        from sync_pipeline.polling.population import shared
+
+        known = {name: estimate for name, estimate in self._estimates.items() if estimate}
+        taught, prior = shared(list(known.values()), Prior())
+        self._estimates |= dict(zip(known, taught, strict=True))
+        return prior

@@ -21,9 +21,7 @@ from sync_pipeline.polling.estimate import (
     expected_changes,
     from_rows,
     observe,
-    pooled_prior,
     rate_at,
-    with_prior,
 )
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -98,6 +96,24 @@ def test_polls_that_always_say_yes_do_not_stall_far_below_the_truth() -> None:
     assert rate_at(estimate, now) == pytest.approx(rate, rel=0.5)
 
 
+@pytest.mark.parametrize("factor", [0.1, 0.3])
+def test_a_busy_feed_told_by_yes_alone_is_still_noticed_when_it_calms_down(factor: float) -> None:
+    """Such polls tell little each and are remembered longer: not so long that the past outweighs the present."""
+    rng = np.random.default_rng(3)
+    gap, rate = timedelta(hours=2), 3.0 / 7200
+    estimate, now = RateEstimate.before_any_poll(Prior(rate, 0.5)), START
+    levels = []
+    for poll in range(600):
+        since, now = now, now + gap
+        estimate = observe(
+            estimate, Observation(since, bool(rng.poisson(3.0 * (factor if poll >= 500 else 1.0)) > 0)), now
+        )
+        if poll in (499, 599):
+            levels.append(expected_changes(estimate, now, now + timedelta(days=7)) / (7 * DAY))
+    assert levels[0] == pytest.approx(rate, rel=0.3)
+    assert levels[1] < (0.6 if factor > 0.2 else 0.35) * levels[0]
+
+
 def test_a_feed_that_wakes_up_is_noticed_within_hours() -> None:
     estimate, now = RateEstimate.before_any_poll(Prior(1 / DAY)), START
     for found in [0] * 200 + [6] * 8:
@@ -170,24 +186,6 @@ def test_hints_are_weighed_by_what_they_were_worth() -> None:
     assert good.recall == pytest.approx(0.9, abs=0.05)
     assert useless.recall < 0.05
     assert good.false_hint_rate < 0.1 / 3600
-
-
-def test_feeds_of_one_kind_teach_a_new_one_and_correct_a_wrong_guess() -> None:
-    rng = np.random.default_rng(8)
-    guess = Prior(rate=100 / DAY, shape=3.0)
-    feeds = []
-    for true in rng.gamma(0.8, 5 / DAY / 0.8, 80):
-        estimate = RateEstimate.before_any_poll(guess)
-        for poll in range(30):
-            at = START + timedelta(hours=6 * poll)
-            found = int(rng.poisson(true * 6 * 3600))
-            estimate = observe(estimate, Observation(at, found > 0, found), at + timedelta(hours=6))
-        feeds.append(estimate)
-    learned = pooled_prior(feeds, guess)
-    assert learned.rate == pytest.approx(5 / DAY, rel=0.4)
-    assert 0.3 < learned.shape < 2
-    assert rate_at(with_prior(RateEstimate(), learned), START) == pytest.approx(learned.rate)
-    assert pooled_prior([], guess) == guess
 
 
 def test_stored_nonsense_is_refused() -> None:

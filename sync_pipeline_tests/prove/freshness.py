@@ -64,7 +64,7 @@ def _small(objective: Objective, sight: Sight) -> list[World]:
 
 def _large(objective: Objective, sight: Sight, quotas: Sequence[float]) -> list[World]:
     return [
-        World(tail, 17_000, quota, tied, objective, sight, warm_days=28 if quota < 1 else 7, days=3, step=400)
+        World(tail, 17_000, quota, tied, objective, sight, warm_days=56 if quota < 1 else 7, days=3, step=400)
         for tail, tied in (("lognormal", True), ("pareto", False))
         for quota in quotas
     ]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sync_pipeline.polling import evidence
 from sync_pipeline.polling.allocate import Allocation, Objective
-from sync_pipeline.polling.estimate import Prior, pool
+from sync_pipeline.polling.estimate import Prior
 from sync_pipeline.polling.evidence import Rows, Seen
 from sync_pipeline.polling.index import View, choose, solve, unseen_changes
+from sync_pipeline.polling.population import behind, learned
 from sync_pipeline_tests.simulation import optimum
 from sync_pipeline_tests.simulation.worlds import DAY, HOUR, MONDAY, SPACING, World
 
@@ -251,17 +252,16 @@ class Adaptive:
                 hints=hints.astype(np.float64) if self._hinted else np.full(rows.shape[0], -1.0),
             )
             mine = _pick(self._rows, rows)
-            learned = evidence.learn(mine, poll)
+            known = evidence.learn(mine, poll)
             for item in fields(Rows):
-                getattr(self._rows, item.name)[rows] = getattr(learned, item.name)
-            self._rate[rows] = evidence.mean_rate(learned)
-            self._summed[rows] = evidence.cumulative(evidence.profile(learned))
+                getattr(self._rows, item.name)[rows] = getattr(known, item.name)
+            self._rate[rows] = evidence.mean_rate(known)
+            self._summed[rows] = evidence.cumulative(evidence.profile(known))
             if self._hinted:
-                self._recall[rows], self._false[rows] = evidence.recall(learned), evidence.false_rate(learned)
+                self._recall[rows], self._false[rows] = evidence.recall(known), evidence.false_rate(known)
             if self._pooled and at[-1] - self._pooled_at > DAY:
                 self._pooled_at = float(at[-1])
-                found_prior = pool(self._rows, self._prior)
-                self._rows.prior_shape[:], self._rows.prior_rate[:] = found_prior.shape, found_prior.rate
+                self._rows = behind(learned(self._rows, self._prior), self._rows)
                 self._rate = evidence.mean_rate(self._rows)
         elif self._known and self._hinted:
             told = self._world.hints.shape[0] / max(self._world.changes.shape[0], 1)

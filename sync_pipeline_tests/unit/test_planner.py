@@ -60,3 +60,21 @@ def test_what_a_session_learned_the_next_one_recalls() -> None:
     again = later.after("g", Seen(3, NOW + timedelta(minutes=1), 2), at, jitter=0, left=None)
     fresh = Planner(SCARCE, {"f": WISH, "g": WISH}).after("g", Seen(0, NOW, 2), at, jitter=0, left=None)
     assert again.interval_s < fresh.interval_s
+
+
+def test_what_six_feeds_showed_is_expected_of_a_seventh_and_five_say_nothing_of_it() -> None:
+    def of_a_new_feed(others: int) -> float:
+        names = [f"feed{number}" for number in range(others)]
+        first = Planner(SCARCE, dict.fromkeys(names, WISH))
+        later = Planner(SCARCE, dict.fromkeys([*names, "new"], WISH))
+        for name in names:
+            polled(first, name, 3, 60)
+            stored = first.after(name, Seen(3, NOW, 1), NOW + timedelta(hours=2), jitter=0, left=None)
+            later.recall(name, stored.estimate, stored.calls_a_poll)
+        at = NOW + timedelta(hours=2)
+        plan = later.after("new", Seen(0, at, 1), at + timedelta(seconds=1), jitter=0, left=None)
+        assert plan.estimate is not None
+        return float(plan.estimate.get("prior_rate", 1 / 86_400)) * 86_400
+
+    assert of_a_new_feed(5) == 1.0
+    assert of_a_new_feed(6) > 100
