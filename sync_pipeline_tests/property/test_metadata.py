@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.contracts.fields import Refused
-from sync_pipeline.contracts.metadata import metadata_of, metadata_or_none
+from sync_pipeline.contracts.metadata import metadata_of, metadata_texts
 
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), max_size=10),
@@ -35,13 +35,23 @@ def test_all_but_nul_is_kept_as_it_is(rest: dict[str, Any]) -> None:
     if not holds_nul(rest):
         assert json.loads(metadata_of(rest)) == rest
         return
-    assert metadata_or_none(rest) is None
     with pytest.raises(Refused, match="CONTROL_CHARACTER") as caught:
         metadata_of(rest)
     guilty = {name for name, value in rest.items() if holds_nul(value)}
     assert caught.value.path in guilty | {"metadata"}
     if guilty and all(name.isprintable() for name in rest):
         assert caught.value.path in guilty
+
+
+@given(st.lists(st.dictionaries(TEXT, st.one_of(VALUES, st.just(2**64), st.just("\ud800")), max_size=3), max_size=4))
+def test_many_are_as_each_alone(rests: list[dict[str, Any]]) -> None:
+    def alone(rest: dict[str, Any]) -> str | None:
+        try:
+            return metadata_of(rest)
+        except Refused:
+            return None
+
+    assert metadata_texts(rests) == [alone(rest) for rest in rests]
 
 
 def test_an_integer_beyond_64_bits_is_named() -> None:
