@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.simulator.options import PORT as SIMULATOR_PORT
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +47,7 @@ def demo(
 @app.command()
 def dev(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
-    simulator_port: Annotated[int, typer.Option(help="Port of the simulator.")] = 8700,
+    simulator_port: Annotated[int, typer.Option(help="Port of the simulator.")] = SIMULATOR_PORT,
     seed: Annotated[int, typer.Option(help="Seed of the simulated vendors' world.")] = 7,
 ) -> None:
     """Run the simulator and the Dagster UI, sensors on, on the demo's data."""
@@ -57,7 +58,7 @@ def dev(
 
 @app.command()
 def simulator(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8700,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = SIMULATOR_PORT,
     seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7,
 ) -> None:
     """Serve the simulated vendors on localhost."""

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -21,8 +21,8 @@ from sync_pipeline.cli.places import dagster_home, enter, simulated_vendors, wor
 from sync_pipeline.cli.truth import Comparison, compare
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.simulator.options import SimulatorOptions
-from sync_pipeline.simulator.server import running
+from sync_pipeline.simulator.options import PORT, SimulatorOptions
+from sync_pipeline.simulator.server import Running, running
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
@@ -88,7 +88,7 @@ def run_demo(*, seed: int, orders: int | None, as_json: bool) -> bool:
         url = working_database()
         made_at = asyncio.run(claim_database(url, seed, orders))
     options = simulated_world(seed=seed, start=made_at, orders=orders)
-    with running(options) as simulator:
+    with _simulator(options) as simulator:
         enter({**simulated_vendors(simulator.url), **dagster_home(url)})
         results, problems, runs = drive(steps, simulator.url, url)
     ok = not problems
@@ -105,6 +105,18 @@ def run_demo(*, seed: int, orders: int | None, as_json: bool) -> bool:
     else:
         render(results, problems, seconds)
     return ok
+
+
+@contextmanager
+def _simulator(options: SimulatorOptions) -> Iterator[Running]:
+    """At the place where `dev` has it, so that feeds go on there where the demo leaves them: a watermark stands for one
+    base_url. Anywhere if that is taken."""
+    with ExitStack() as stack:
+        try:
+            simulator = stack.enter_context(running(options, port=PORT))
+        except OSError:
+            simulator = stack.enter_context(running(options))
+        yield simulator
 
 
 def simulated_world(

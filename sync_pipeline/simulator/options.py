@@ -8,6 +8,9 @@ from datetime import datetime
 EVENTBRITE_TOKEN = "sim-eventbrite-token"  # noqa: S105 - opens nothing but the simulator
 PRETIX_TOKEN = "sim-pretix-token"  # noqa: S105 - opens nothing but the simulator
 
+PORT = 8700
+"""Where it is served unless its starter says otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
