@@ -159,7 +159,8 @@ class Quota:
             await self._local_share(path.paces, weight)
             return None
         if answer.granted and self._monotonic() - asked > LEASE_S:
-            # A grant is for now: one that was this long on its way may be used together with later ones.
+            # A grant is for now: one that was this long on its way could be used together with later ones. It goes back.
+            self._hands[path] = _Hand(answer.granted, answer.now, asked)
             return 0.0
         if answer.granted:
             self._hands[path] = _Hand(answer.granted - weight, answer.now, self._monotonic() + LEASE_S)

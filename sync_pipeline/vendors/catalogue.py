@@ -51,7 +51,7 @@ def build_connection(config: ConnectionConfig) -> Connection:
         auth=parts.auth,
         windows=parts.api.windows,
         feeds=parts.feeds,
-        nodes=_nodes(config),
+        nodes=_nodes(config, parts.auth),
         account=f"account {config.account}" if config.account else None,
         max_in_flight=config.max_in_flight,
         timeout_s=config.timeout_s,
@@ -64,12 +64,23 @@ def _window(limit: Limit) -> QuotaWindow:
     )
 
 
-def _nodes(config: ConnectionConfig) -> tuple[QuotaNode, ...]:
-    """The quota tree besides the account: the vendor's host above it, endpoint classes below."""
+def _nodes(config: ConnectionConfig, auth: AuthSpec) -> tuple[QuotaNode, ...]:
+    """The quota tree besides the account: the vendor's host above it, its credential and endpoint classes below.
+
+    A credential is known by the name of its secret; a token that is exchanged is the connection's own.
+    """
     nodes = [
         QuotaNode(f"{config.name} {each.endpoint}", tuple(map(_window, each.limits)), endpoint=each.endpoint)
         for each in config.endpoint_limits
     ]
+    if config.credential_limits:
+        if auth.kind == "none":
+            raise ConfigurationError(
+                f"connection {config.name}: credential_limits are those of a credential, and its auth is `none`; write them "
+                "as limits"
+            )
+        secret = config.name if auth.grant else auth.secret_env
+        nodes.append(QuotaNode(f"credential {secret}", tuple(map(_window, config.credential_limits))))
     if config.vendor_limits:
         host = urlsplit(config.base_url).hostname
         nodes.append(QuotaNode(f"vendor {host}", tuple(map(_window, config.vendor_limits)), shared=True))

@@ -99,6 +99,9 @@ class ConnectionConfig(Strict):
         None,
         description="Whose limit it is: connections that name the same account share it; default the connection's own.",
     )
+    credential_limits: tuple[Limit, ...] = Field(
+        (), description="Further limits of this token alone: connections that use the same secret share them."
+    )
     endpoint_limits: tuple[EndpointLimits, ...] = Field((), description="Further limits of single endpoints.")
     vendor_limits: tuple[Limit, ...] = Field(
         (), description="Further limits that all connections to this vendor's host share."
@@ -140,6 +143,7 @@ class ConnectionConfig(Strict):
         for limit in (
             *self.limits,
             *self.vendor_limits,
+            *self.credential_limits,
             *(one for each in self.endpoint_limits for one in each.limits),
         ):
             if limit.burst is not None and limit.burst > limit.limit:
@@ -182,6 +186,7 @@ def _model_at(location: tuple[int | str, ...]) -> type[Strict]:
     models: tuple[tuple[str, type[Strict]], ...] = (
         ("limits", Limit),
         ("vendor_limits", Limit),
+        ("credential_limits", Limit),
         ("endpoint_limits", EndpointLimits),
         ("mint_limit", Limit),
         ("feeds", FeedConfig),
