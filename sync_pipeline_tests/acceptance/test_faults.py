@@ -53,9 +53,8 @@ def test_two_workers_share_one_feed(workplace: Workplace) -> None:
     workers = [subprocess.Popen(command, env=workplace.environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [worker.wait(120) for worker in workers] == [0, 0]
     workplace.verified()
-    [(pages, distinct)] = workplace.rows(
-        "select count(*), count(distinct coalesce(cursor ->> 'last_key', '')) from sync.page where feed = 'orders'"
-    )
+    # No place of no window twice. (The second worker may open a window of its own once the first is done.)
+    [(pages, distinct)] = workplace.rows("select count(*), count(distinct cursor) from sync.page where feed = 'orders'")
     assert pages == distinct
 
 
