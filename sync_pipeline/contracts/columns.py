@@ -8,7 +8,7 @@ alone by the model and `fields`, which are the definition. A text given here is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 from unicodedata import is_normalized
@@ -28,6 +28,13 @@ AMOUNT = re.compile(r"(?!-[0.]+\Z)-?(?:0|[1-9]\d{0,8})(?:\.\d{1,4})?", re.ASCII)
 AMOUNTS = re.compile(r"(?:(?!-[0.]+\n)-?(?:0|[1-9]\d{0,8})(?:\.\d{1,4})?\n)+", re.ASCII).fullmatch
 MAX_QUANTITY = 100_000
 MAX_IDENTIFIER = 200
+
+
+def gaps(columns: Iterable[Sequence[object]]) -> set[int]:
+    """The places at which any of the columns has None."""
+    return {
+        place for column in columns if None in column for place, value in enumerate(column) if value is None
+    }  # fmt: skip
 
 
 def optional(check: Check, absent: str) -> Check:

@@ -16,6 +16,7 @@ from sync_pipeline.contracts.fields import Refused
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, Whole, at
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
+TIER_BY = ("kind", "event_id", "ticket_sku", "ticket_name")
 FIELDS = frozenset(Registration.model_fields) - {"tier", "payment_status"}
 
 
@@ -77,11 +78,7 @@ class MappedContract(RegistrationContract):
         values.setdefault("vendor_status", status)
         if "order_id" not in values:
             values["order_id"] = values["vendor_id"]
-        values["tier"] = (
-            Tier.NOT_A_TICKET
-            if values["kind"] == "order"
-            else self._tier(values.get("event_id"), values.get("ticket_sku"), values.get("ticket_name"))
-        )
+        values["tier"] = self._tier(*[values.get(name) for name in TIER_BY])
         if self._epoch:
             for name in ("created_at", "modified_at"):
                 moment: datetime = at(name, fields.epoch_instant, values.get(name))
@@ -100,11 +97,7 @@ class MappedContract(RegistrationContract):
         given["payment_status"] = [self._statuses.get(word) if type(word) is str else None for word in words]
         given.setdefault("vendor_status", words)
         given.setdefault("order_id", given.get("vendor_id", nothing))
-        shown = [given.get(name, nothing) for name in ("kind", "event_id", "ticket_sku", "ticket_name")]
-        given["tier"] = [
-            Tier.NOT_A_TICKET if kind == "order" else self._tier(event, sku, title)
-            for kind, event, sku, title in zip(*shown, strict=True)
-        ]
+        given["tier"] = list(map(self._tier, *[given.get(name, nothing) for name in TIER_BY]))
         if self._epoch:
             for name in ("created_at", "modified_at"):
                 given[name] = [_written(value) for value in given.get(name, nothing)]
@@ -112,7 +105,9 @@ class MappedContract(RegistrationContract):
         rest = [{name: value for name, value in record.items() if name not in used} for record in records]
         return Whole(given, rest, nothing)
 
-    def _tier(self, event: Any, sku: Any, title: Any) -> Tier:
+    def _tier(self, kind: Any, event: Any, sku: Any, title: Any) -> Tier:
+        if kind == "order":
+            return Tier.NOT_A_TICKET
         sku = str(sku)
         return self._tiers.tier(str(event), sku, title if type(title) is str else sku)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -38,20 +38,21 @@ def metadata_of(rest: Mapping[str, Any]) -> str:
     return dumped.decode()
 
 
-def metadata_texts(rests: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """The same for many records, None where one is refused."""
+def metadata_documents(rests: Sequence[Mapping[str, Any]]) -> list[bytes | None]:
+    """The same for many records, in UTF-8, None where one is refused."""
     try:
-        dumped = [orjson.dumps(rest, None, orjson.OPT_SORT_KEYS) for rest in rests]
+        dumped: list[bytes | None] = [orjson.dumps(rest, None, orjson.OPT_SORT_KEYS) for rest in rests]
     except TypeError:
         return [_or_none(rest) for rest in rests]
-    if any(len(text) > MAX_BYTES or NUL_ESCAPE in text for text in dumped):
+    texts = cast(list[bytes], dumped)
+    if max(map(len, texts), default=0) > MAX_BYTES or NUL_ESCAPE in b"".join(texts):
         return [_or_none(rest) for rest in rests]
-    return [text.decode() for text in dumped]
+    return dumped
 
 
-def _or_none(rest: Mapping[str, Any]) -> str | None:
+def _or_none(rest: Mapping[str, Any]) -> bytes | None:
     try:
-        return metadata_of(rest)
+        return metadata_of(rest).encode()
     except Refused:
         return None
 

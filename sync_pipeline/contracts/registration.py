@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import compress
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from sync_pipeline.contracts import columns, fields
 from sync_pipeline.contracts.fields import Refused
-from sync_pipeline.contracts.metadata import metadata_of, metadata_texts
+from sync_pipeline.contracts.metadata import metadata_documents, metadata_of
 from sync_pipeline.contracts.tiers import Tier
 from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection, instant_text
 from sync_pipeline.kernel.feed import RawRecord
@@ -170,12 +171,9 @@ class RegistrationContract:
 
     def check(self, records: Sequence[RawRecord]) -> list[Canonical | Rejection]:
         whole = self._columns([record.value if _is_object(record) else {} for record in records])
-        outcomes: list[Canonical | Rejection] = []
-        for record, clean, rest in zip(records, self._clean(whole, len(records)), whole.rest, strict=True):
-            outcomes.append(self.alone(record) if clean is None else clean)
-            if clean is not None:
-                self._note(rest)
-        return outcomes
+        clean = self._clean(whole, len(records))
+        self._note([rest for rest, made in zip(whole.rest, clean, strict=True) if made is not None])
+        return [self.alone(record) if made is None else made for record, made in zip(records, clean, strict=True)]
 
     def alone(self, record: RawRecord) -> Canonical | Rejection:
         """One record by its mapping and the model: the definition of what is valid, and why another is not."""
@@ -192,14 +190,14 @@ class RegistrationContract:
             return self._rejected(record, (Problem(refused.code, refused.path),))
         except ValidationError as error:
             return self._rejected(record, self._problems(error, mapped.paths if mapped else {}))
-        self._note(mapped.rest)
+        self._note([mapped.rest])
         row = (*map(as_text, ROW(model)), metadata)
         return Canonical.of(model.vendor_id, instant_text(model.modified_at), row, mapped.parent)
 
-    def _note(self, rest: Mapping[str, Any]) -> None:
+    def _note(self, rests: Sequence[Mapping[str, Any]]) -> None:
         """Remember the fields that the contract does not know."""
-        if self._known is not None and not self._known.issuperset(rest):
-            self._drift.update(rest.keys() - self._known)
+        if self._known is not None:
+            self._drift.update(set[str]().union(*rests) - self._known)
 
     def _columns(self, records: Sequence[Mapping[str, Any]]) -> Whole:
         """All records through the mapping."""
@@ -223,17 +221,23 @@ class RegistrationContract:
         given, absent = whole.given, [None] * number
         ids = columns.identifier(given.get("vendor_id", absent))
         modified = columns.instant(given.get("modified_at", absent))
-        rows = zip(
-            *[check(given.get(name, absent)) for name, check in CHECKS.items()],
-            metadata_texts(whole.rest),
-            strict=True,
-        )
+        values = [check(given.get(name, absent)) for name, check in CHECKS.items()]
+        documents = metadata_documents(whole.rest)
         latest = instant_text(self._now() + FUTURE)
-        return [
-            None if vendor_id is None or at is None or at > latest or None in row
-            else Canonical.of(vendor_id, at, row, parent)
-            for vendor_id, at, row, parent in zip(ids, modified, rows, whole.parents, strict=True)
-        ]  # fmt: skip
+        doubtful = columns.gaps([ids, modified, *values, documents])
+        doubtful.update(place for place, at in enumerate(modified) if at is not None and at > latest)
+        kept = [place not in doubtful for place in range(number)] if doubtful else [True] * number
+
+        def of_kept(column: Sequence[Any]) -> Sequence[Any]:
+            return list(compress(column, kept)) if doubtful else column
+
+        made = iter(
+            Canonical.many(
+                of_kept(ids), of_kept(modified), [of_kept(column) for column in values], of_kept(documents),
+                of_kept(whole.parents),
+            )
+        )  # fmt: skip
+        return [next(made) if keep else None for keep in kept]
 
     def drift(self) -> frozenset[str]:
         return frozenset(name for name in self._drift if len(name) <= 100 and name.isprintable())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import asdict, dataclass
+import operator
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sync_pipeline.kernel.errors import TransientError
@@ -34,6 +35,10 @@ class Entry:
     payload_hash: str | None
     lane: str
     token_generation: int | None = None
+
+
+VALUES = operator.attrgetter(*(field.name for field in fields(Entry)))
+"""An entry's row for `audit` in queries.sql: its fields in their order."""
 
 
 class Audit:
@@ -71,8 +76,9 @@ class Audit:
             try:
                 async with self._db.transaction() as conn:
                     await conn.execute("set local synchronous_commit = off")
-                    async with conn.cursor() as cursor:
-                        await cursor.executemany(SQL.audit, [asdict(entry) for entry in batch])
+                    async with conn.cursor() as cursor, cursor.copy(SQL.audit) as copy:
+                        for entry in batch:
+                            await copy.write_row(VALUES(entry))
             except BaseException:
                 self._waiting = batch + self._waiting
                 raise

@@ -70,10 +70,8 @@ where connection = %(connection)s and (scope = %(scope)s or (%(scope)s = 'creden
 returning 1
 
 -- name: audit
-insert into sync.audit (at, correlation_id, connection, feed, endpoint, method, status, error_class, attempt, waited_ms,
-                        latency_ms, bytes, payload_hash, lane, token_generation)
-values (%(at)s, %(correlation_id)s, %(connection)s, %(feed)s, %(endpoint)s, %(method)s, %(status)s, %(error_class)s,
-        %(attempt)s, %(waited_ms)s, %(latency_ms)s, %(bytes)s, %(payload_hash)s, %(lane)s, %(token_generation)s)
+copy sync.audit (at, correlation_id, connection, feed, endpoint, method, status, error_class, attempt, waited_ms,
+                 latency_ms, bytes, payload_hash, lane, token_generation) from stdin
 
 -- name: validator_get
 select etag, last_modified from sync.http_validator where connection = %(connection)s and url_key = %(url_key)s

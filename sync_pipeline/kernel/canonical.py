@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 from sync_pipeline.kernel.feed import RawRecord
+
+HASH_BYTES = 16
 
 
 def instant_text(moment: datetime) -> str:
@@ -37,7 +39,21 @@ class Canonical(NamedTuple):
     ) -> Canonical:
         """`values`: text that Postgres reads for each column's type, None for NULL."""
         row = copy_fields(values).encode()
-        return cls(vendor_id, modified_at, blake2b(row, digest_size=16).digest(), row, parent)
+        return cls(vendor_id, modified_at, blake2b(row, digest_size=HASH_BYTES).digest(), row, parent)
+
+    @classmethod
+    def many(
+        cls,
+        vendor_ids: Iterable[str],
+        modified_at: Iterable[str],
+        columns: Sequence[Sequence[str]],
+        documents: Sequence[bytes],
+        parents: Iterable[str | None],
+    ) -> list[Canonical]:
+        """The same of many records, their values given as columns, none of them NULL. `documents`: the last column, in UTF-8."""
+        rows = copy_rows(columns, documents)
+        hashes = [blake2b(row, digest_size=HASH_BYTES).digest() for row in rows]
+        return list(map(cls, vendor_ids, modified_at, hashes, rows, parents))
 
 
 NULL = "\\N"
@@ -57,6 +73,22 @@ def copy_fields(values: tuple[str | None, ...]) -> str:
     if "\n" in line or "\r" in line or line.count("\t") != len(values) - 1:
         return _one_by_one(values)
     return line.replace("\\", "\\\\") if "\\" in line else line
+
+
+def copy_rows(columns: Sequence[Sequence[str]], documents: Sequence[bytes]) -> list[bytes]:
+    """`copy_fields` of many rows at once, given as columns; `documents` are the last one, in UTF-8."""
+    rows = list(map("\t".join, zip(*columns, strict=True)))
+    text = "\n".join(rows)
+    last = b"".join(documents)
+    plain = not ("\\" in text or "\r" in text or b"\n" in last or b"\r" in last or b"\t" in last)
+    if not plain or text.count("\n") != len(rows) - 1 or text.count("\t") != len(rows) * (len(columns) - 1):
+        return [
+            _one_by_one((*values, document.decode())).encode()
+            for *values, document in zip(*columns, documents, strict=True)
+        ]
+    if b"\\" in last:
+        documents = [document.replace(b"\\", b"\\\\") for document in documents]
+    return list(map(b"\t".join, zip(text.encode().split(b"\n"), documents, strict=True)))
 
 
 def _one_by_one(values: tuple[str | None, ...]) -> str:

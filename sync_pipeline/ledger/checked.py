@@ -41,8 +41,7 @@ class Target:
 def check_page(page_id: int, records: Sequence[RawRecord], contract: Contract) -> CheckedPage:
     """Run the contract over a page's records."""
     outcomes = contract.check(records)
-    return CheckedPage(
-        page_id,
-        [outcome for outcome in outcomes if isinstance(outcome, Canonical)],
-        [outcome for outcome in outcomes if isinstance(outcome, Rejection)],
-    )
+    valid = [outcome for outcome in outcomes if isinstance(outcome, Canonical)]
+    if len(valid) == len(outcomes):
+        return CheckedPage(page_id, valid, ())
+    return CheckedPage(page_id, valid, [outcome for outcome in outcomes if isinstance(outcome, Rejection)])

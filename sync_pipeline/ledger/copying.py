@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -11,12 +12,15 @@ from sync_pipeline.kernel.canonical import NULL, Canonical, copy_fields
 from sync_pipeline.ledger.checked import Target
 from sync_pipeline.ledger.newest import Shown
 from sync_pipeline.ledger.statements import Statements
+from sync_pipeline.store.database import text_array
 
 
 async def copy_to_stage(conn: AsyncConnection[Any], statements: Statements, pages: Sequence[Shown]) -> None:
     """COPY records into the stage table, in which each vendor id may stand once."""
     async with conn.cursor().copy(statements.copy) as copy:
-        await copy.write(b"".join([stage_lines(page_id, records) for page_id, records in pages]))
+        for page_id, records in pages:
+            parents = [NULL if record.parent is None else copy_fields((record.parent,)) for record in records]
+            await copy.write(lines([f"{parent}\t{page_id}" for parent in parents], records))
 
 
 async def copy_new(conn: AsyncConnection[Any], target: Target, statements: Statements, pages: Sequence[Shown]) -> bool:
@@ -25,32 +29,25 @@ async def copy_new(conn: AsyncConnection[Any], target: Target, statements: State
     Each vendor id may stand once, and none may have a parent: it might have to be held.
     """
     ids = [record.vendor_id for _, records in pages for record in records]
-    asked = {**statements.parameters, "ids": ids}
+    asked = {**statements.parameters, "ids": text_array(ids)}
     found = await (await conn.execute(statements.unknown, asked)).fetchone()
     if found != (True,):
         return False
     async with conn.cursor().copy(statements.copy_new) as copy:
-        await copy.write(b"".join([table_lines(target, page_id, records) for page_id, records in pages]))
+        for page_id, records in pages:
+            names = copy_fields((target.feed.connection, target.feed.feed, target.contract.version))
+            await copy.write(lines(repeat(f"{names}\t{page_id}"), records))
     if target.handoff:
         await conn.execute(statements.hand_on, asked)
     return True
 
 
-def stage_lines(page_id: int, records: Sequence[Canonical]) -> bytes:
-    """A line of the stage table for each record."""
-    lines: list[bytes] = []
-    for vendor_id, modified_at, content_hash, row, parent in records:
-        names = f"{NULL if parent is None else copy_fields((parent,))}\t{copy_fields((vendor_id,))}"
-        lines += (f"{page_id}\t{modified_at}\t\\\\x{content_hash.hex()}\t{names}\t".encode(), row, b"\n")
-    return b"".join(lines)
-
-
-def table_lines(target: Target, page_id: int, records: Sequence[Canonical]) -> bytes:
-    """A line of the canonical table for each record."""
-    feed, contract = target.feed, target.contract
-    begin = f"{copy_fields((feed.connection, feed.feed, contract.version))}\t{page_id}"
-    lines: list[bytes] = []
-    for vendor_id, modified_at, content_hash, row, _ in records:
-        names = f"{begin}\t{modified_at}\t\\\\x{content_hash.hex()}\t{copy_fields((vendor_id,))}\t"
-        lines += (names.encode(), row, b"\n")
-    return b"".join(lines)
+def lines(begin: Iterable[str], records: Sequence[Canonical]) -> bytes:
+    """A line for each record: what it begins with, then stamp, hash, vendor id and the contract's columns."""
+    ids = "".join([record.vendor_id for record in records])
+    plain = ids.isprintable() and "\\" not in ids
+    parts: list[bytes] = []
+    for before, (vendor_id, modified_at, content_hash, row, _) in zip(begin, records, strict=False):
+        name = vendor_id if plain else copy_fields((vendor_id,))
+        parts += (f"{before}\t{modified_at}\t\\\\x{content_hash.hex()}\t{name}\t".encode(), row, b"\n")
+    return b"".join(parts)

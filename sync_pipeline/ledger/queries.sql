@@ -22,17 +22,17 @@ create temp table if not exists {stage} (
 truncate {stage}
 
 -- name: copy_stage
-copy {stage} (page_id, modified_at, content_hash, parent, vendor_id, {columns}) from stdin
+copy {stage} (parent, page_id, modified_at, content_hash, vendor_id, {columns}) from stdin
 
 -- name: unknown
 -- Of none of these ids anything is known: no row, nothing that waits for its parent, nothing in quarantine that may be cured.
 select not exists (select 1 from {target} t
-                   where t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = any(%(ids)s))
+                   where t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = any(%(ids)s::text[]))
    and not exists (select 1 from sync.held h
-                   where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = any(%(ids)s))
+                   where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = any(%(ids)s::text[]))
    and not exists (select 1 from sync.quarantine q
                    where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open'
-                     and q.vendor_id = any(%(ids)s))
+                     and q.vendor_id = any(%(ids)s::text[]))
 
 -- name: copy_new
 copy {target} (connection, feed, contract_version, page_id, modified_at, content_hash, vendor_id, {columns}) from stdin
@@ -40,7 +40,7 @@ copy {target} (connection, feed, contract_version, page_id, modified_at, content
 -- name: hand_on
 insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name)
 select connection, feed, vendor_id, modified_at, content_hash, page_id, %(table)s from {target}
-where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
+where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s::text[])
 
 -- name: apply_stage
 -- The stage holds each vendor id once. The rows travel with their outcome: joining the stage to it again would be a nested
@@ -207,7 +207,7 @@ where (t.vendor_id is null and not exists (
    or (s.modified_at = t.modified_at and ({stage_columns}) is distinct from ({target_columns}))
 
 -- name: distrust
-update {target} set content_hash = '' where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
+update {target} set content_hash = '' where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s::text[])
 
 -- name: unseen
 select vendor_id, modified_at from {target}

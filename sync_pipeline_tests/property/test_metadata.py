@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.contracts.fields import Refused
-from sync_pipeline.contracts.metadata import metadata_of, metadata_texts
+from sync_pipeline.contracts.metadata import metadata_documents, metadata_of
 
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), max_size=10),
@@ -45,13 +45,13 @@ def test_all_but_nul_is_kept_as_it_is(rest: dict[str, Any]) -> None:
 
 @given(st.lists(st.dictionaries(TEXT, st.one_of(VALUES, st.just(2**64), st.just("\ud800")), max_size=3), max_size=4))
 def test_many_are_as_each_alone(rests: list[dict[str, Any]]) -> None:
-    def alone(rest: dict[str, Any]) -> str | None:
+    def alone(rest: dict[str, Any]) -> bytes | None:
         try:
-            return metadata_of(rest)
+            return metadata_of(rest).encode()
         except Refused:
             return None
 
-    assert metadata_texts(rests) == [alone(rest) for rest in rests]
+    assert metadata_documents(rests) == [alone(rest) for rest in rests]
 
 
 def test_an_integer_beyond_64_bits_is_named() -> None:
