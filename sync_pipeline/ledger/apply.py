@@ -186,19 +186,19 @@ class Ledger:
     ) -> list[Counts]:
         rejected = [row for page in pages for row in _quarantine_rows(target, page)]
         outcomes = {page.page_id: Counter(newest.outdone.get(page.page_id)) for page in pages}
-        if new:
-            for page_id, records in newest.standing:
-                outcomes[page_id]["applied"] += len(records)
-            if rejected:
-                await conn.cursor().executemany(SQL.quarantine_put, rejected)
-        else:
-            async with conn.pipeline():
+        found = None
+        async with conn.pipeline():
+            if not new:
                 found = await conn.execute(statements.apply, statements.parameters)
                 await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
-                if rejected:
-                    await conn.cursor().executemany(SQL.quarantine_put, rejected)
-            for page_id, outcome, number in await found.fetchall():
-                outcomes[page_id][outcome] += number
+            if rejected:
+                await conn.cursor().executemany(SQL.quarantine_put, rejected)
+        if found is None:
+            rows = [(page_id, "applied", len(records)) for page_id, records in newest.standing]
+        else:
+            rows = await found.fetchall()
+        for page_id, outcome, number in rows:
+            outcomes[page_id][outcome] += number
         counts = [_counts(page, outcomes[page.page_id]) for page in pages]
         for page, counted in zip(pages, counts, strict=True):
             if not counted.conserved:

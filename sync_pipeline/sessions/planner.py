@@ -67,7 +67,8 @@ class Planner:
         if estimate:
             from sync_pipeline.polling.estimate import recalled
 
-            self._estimates[source] = recalled(estimate)
+            if (known := recalled(estimate)) is not None:
+                self._estimates[source] = known
         if calls_a_poll:
             self._costs[source] = calls_a_poll
 
@@ -118,7 +119,6 @@ class Planner:
         from sync_pipeline.polling.estimate import Prior
         from sync_pipeline.polling.population import shared
 
-        known = {name: estimate for name, estimate in self._estimates.items() if estimate}
-        taught, prior = shared(list(known.values()), Prior())
-        self._estimates |= dict(zip(known, taught, strict=True))
+        taught, prior = shared(list(self._estimates.values()), Prior())
+        self._estimates = dict(zip(self._estimates, taught, strict=True))
         return prior

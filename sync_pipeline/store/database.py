@@ -16,37 +16,55 @@ from sync_pipeline.kernel.errors import ConfigurationError, TransientError
 from sync_pipeline.store.embedded import Embedded, data_dir
 
 CONNECT_TIMEOUT_S = 10
+STATEMENTS_AT_ONCE = 2
+"""Connections for single statements: they are short, and most are grants, which wait for each other anyway."""
+
 PATIENCE_S = 60.0
 """Longest wait for a free connection, where the caller names no other."""
 
 
-class Database:
-    """A pool of connections. Every statement runs in a transaction of its own or of the caller's."""
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
-    def __init__(self, url: str, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+
+class Database:
+    """Pools of connections. Every statement runs in a transaction of its own or of the caller's."""
+
+    def __init__(self, url: str, *, transactions: Pool, statements: Pool) -> None:
         self.url = url
-        self._pool = pool
+        self._transactions = transactions
+        self._statements = statements
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls, url: str, *, min_size: int = 1, max_size: int = 4, application_name: str = "sync_pipeline"
     ) -> AsyncIterator[Database]:
-        """Open a pool. Raises ConfigurationError when the database cannot be reached."""
+        """Open the pools; `min_size` and `max_size` are of the one for transactions. Raises ConfigurationError when the
+        database cannot be reached."""
         await _probe(url)
-        pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+
+        def pool(*, least: int, most: int, autocommit: bool) -> Pool:
+            settings = {"application_name": application_name, "options": "-c timezone=UTC", "autocommit": autocommit}
+            return AsyncConnectionPool(
+                url, min_size=least, max_size=most, open=False, kwargs=settings, timeout=PATIENCE_S
+            )
+
+        database = cls(
             url,
-            min_size=min_size,
-            max_size=max_size,
-            open=False,
-            kwargs={"application_name": application_name, "options": "-c timezone=UTC"},
-            timeout=PATIENCE_S,
+            transactions=pool(least=min_size, most=max_size, autocommit=False),
+            statements=pool(least=0, most=STATEMENTS_AT_ONCE, autocommit=True),
         )
-        await pool.open()
         try:
-            yield cls(url, pool)
+            await database._transactions.open()
+            await database._statements.open()
+            yield database
         finally:
-            await pool.close()
+            await database.close()
+
+    async def close(self) -> None:
+        """Whoever asks later is told that the store is away."""
+        await self._statements.close()
+        await self._transactions.close()
 
     @asynccontextmanager
     async def transaction(self, *, patience_s: float = PATIENCE_S) -> AsyncIterator[AsyncConnection[Any]]:
@@ -55,7 +73,7 @@ class Database:
         Raises TransientError when the connection is lost or none is free in `patience_s`.
         """
         with _lost_is_transient(patience_s):
-            async with self._pool.connection(timeout=patience_s) as conn:
+            async with self._transactions.connection(timeout=patience_s) as conn:
                 yield conn
 
     async def statement(
@@ -65,17 +83,12 @@ class Database:
         with _lost_is_transient(patience_s):
             # Not `connection()`, which ends a transaction that there is none of; and rows in the server's own form: what a
             # grant waits for is as much this side's work as the server's.
-            conn = await self._pool.getconn(timeout=patience_s)
+            conn = await self._statements.getconn(timeout=patience_s)
             try:
-                await conn.set_autocommit(True)
-                try:
-                    cursor = await conn.execute(query, parameters, binary=True)
-                    return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
-                finally:
-                    if not conn.closed:
-                        await conn.set_autocommit(False)
+                cursor = await conn.execute(query, parameters, binary=True)
+                return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
             finally:
-                await self._pool.putconn(conn)
+                await self._statements.putconn(conn)
 
 
 @contextmanager

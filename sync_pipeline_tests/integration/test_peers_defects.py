@@ -131,7 +131,7 @@ async def test_fides_without_its_store_a_fixed_share_is_left(database_url: str) 
             "shop", [node], database=database, clock=clock, monotonic=time.monotonic, random=random.Random(1).random
         )
         await quota.open()
-        await database._pool.close()
+        await database.close()
         granted, refusal = 0, None
         while refusal is None and granted < 60:
             try:
@@ -150,7 +150,7 @@ async def test_fides_a_gateway_without_its_store_keeps_to_its_local_share(vendor
     """Fides skips limiting when Redis is down. Here a worker without the store has a sixteenth of the limit."""
     async with Database.open(database_url) as database:
         opened = await gateway(vendor, database, SystemClock(), windows=(QuotaWindow("w", 600, 60),)).__aenter__()
-        await database._pool.close()
+        await database.close()
         for _ in range(3):
             await send(opened)
         with contextlib.suppress(TransientError):

@@ -299,7 +299,7 @@ async def test_a_store_that_is_away_costs_nothing_while_the_token_is_good(databa
     ):
         await enrol(source, vendor)
         held = await source.current()
-        await database._pool.close()
+        await database.close()
         clock.skip(600)
         assert await source.current() == held
 
