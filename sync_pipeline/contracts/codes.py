@@ -22,7 +22,7 @@ CODES = {
     "INVALID_MONEY": "an amount that is not one, is absurd, or is negative where that cannot be",
     "UNKNOWN_CURRENCY": "not an ISO 4217 code",
     "UNKNOWN_STATUS": "a status that no table knows; it is never guessed",
-    "MISSING_EXPANSION": "the order came without its attendees, so its payment status cannot be told",
+    "MISSING_EXPANSION": "the order came without its attendees, so its payment status and its tickets cannot be told",
     "OUT_OF_RANGE": "a number outside what the field can mean",
     "HANDOFF_REFUSED": "the receiver refuses the registration for good",
     "NO_EFFECT": "applied, but neither handed on nor waiting to be",

@@ -10,7 +10,7 @@ from sync_pipeline.contracts.fields import Refused
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract, at, member, members
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
-VERSION = "eventbrite-2"
+VERSION = "eventbrite-3"
 
 ORDER_STATUS: Mapping[str, PaymentStatus] = {
     "started": "PENDING",
@@ -148,6 +148,9 @@ class OrderContract(RegistrationContract):
     @staticmethod
     def map_order(record: Mapping[str, Any]) -> Mapped:
         attendees = record.get("attendees")
+        status = order_payment_status(record.get("status"), attendees)
+        if attendees is None:  # how many tickets it holds nobody knows
+            raise Refused("MISSING_EXPANSION", "attendees")
         values = {
             "vendor_id": record.get("id"),
             "kind": "order",
@@ -158,7 +161,7 @@ class OrderContract(RegistrationContract):
             "last_name": record.get("last_name"),
             "tier": Tier.NOT_A_TICKET,
             "quantity": len(attendees) if isinstance(attendees, list) else None,
-            "payment_status": order_payment_status(record.get("status"), attendees),
+            "payment_status": status,
             "vendor_status": record.get("status"),
             "created_at": record.get("created"),
             "modified_at": record.get("changed"),

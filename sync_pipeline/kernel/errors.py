@@ -6,7 +6,8 @@
     │   ├── ConfigurationError   YAML, environment, database URL
     │   └── AuthenticationError  the vendor refused our credential
     ├── PermanentError     this request can never succeed as it is
-    │   └── CursorExpired  the vendor no longer knows our token: fall back to window + last key
+    │   ├── CursorExpired    the vendor no longer knows our token: fall back to window + last key
+    │   └── ExpansionFailed  the vendor cannot add what was asked for beside the records: fall back to them alone
     ├── Deferred           not an error: the work waits until `until` and holds no worker
     └── InvariantViolation the transaction was rolled back; nothing was lost
         └── Fenced         another worker holds the feed's lease; this one wrote nothing
@@ -69,6 +70,10 @@ class PermanentError(SyncError):
 
 class CursorExpired(PermanentError):
     """The vendor's paging token is spent; the window is walked again from its start."""
+
+
+class ExpansionFailed(PermanentError):
+    """The vendor could not add to the records what was asked for beside them; `Request.plain` asks for them alone."""
 
 
 class Deferred(SyncError):

@@ -77,6 +77,8 @@ class Request:
     """Send If-None-Match / If-Modified-Since from the last answer to the same URL; a 304 then means `not_modified`."""
     probe: bool = False
     """Asks whether something may be read: the vendor's 403 is an answer, not a fault."""
+    plain: Request | None = None
+    """The same without what the vendor may fail to add to the records."""
 
 
 @dataclass(frozen=True, slots=True)

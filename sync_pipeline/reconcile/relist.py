@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 
-from sync_pipeline.kernel.errors import CursorExpired, PermanentError, TransientError
+from sync_pipeline.kernel.errors import CursorExpired, ExpansionFailed, PermanentError, TransientError
 from sync_pipeline.kernel.feed import Cursor, Feed, Lane, PageRead, Reply, Request
 from sync_pipeline.polling import cursors
 from sync_pipeline.sessions.walk import READ_ATTEMPTS, Sender
@@ -49,7 +49,12 @@ async def ask(
 ) -> tuple[Reply, PageRead]:
     """One page, asked again when the answer is not this endpoint's. A probe that is refused shows nothing."""
     for attempt in range(1, READ_ATTEMPTS + 1):
-        reply = await gateway.send(request, feed=feed.name, correlation_id=correlation_id, lane=LANE)
+        try:
+            reply = await gateway.send(request, feed=feed.name, correlation_id=correlation_id, lane=LANE)
+        except ExpansionFailed:  # not done without: a record that lacks something would pass for a difference
+            if attempt == READ_ATTEMPTS:
+                raise
+            continue
         if request.probe and reply.status == 403:
             return reply, PageRead({}, None)
         try:

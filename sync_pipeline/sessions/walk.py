@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import CursorExpired, PermanentError, TransientError
+from sync_pipeline.kernel.errors import CursorExpired, ExpansionFailed, PermanentError, TransientError
 from sync_pipeline.kernel.feed import Cursor, Feed, Lane, PageRead, Reply, Request
 from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.pages import FetchedPage, Landing, Lease
@@ -37,6 +37,9 @@ LOG = get_logger(__name__)
 
 READ_ATTEMPTS = 5
 """Times a page is asked again when a 200 answer is not this endpoint's (cut off, an HTML page)."""
+
+EXPANSION_ATTEMPTS = 3
+"""Times a page is asked for before what the vendor cannot add to its records is done without."""
 
 
 class Sender(Protocol):
@@ -74,6 +77,8 @@ class Walk:
         self._rng = rng
         self._session = session
         self._crash = crash
+        self._unexpanded = 0
+        """Pages whose records were taken alone."""
 
     async def poll(self, lease: Lease, result: PollResult, budget: Budget) -> None:
         """Walk the open window of `result.cursor` (or open the next one) until it is drained or the budget is spent.
@@ -100,8 +105,11 @@ class Walk:
     async def _fetch_window(self, cursor: Cursor, budget: Budget, fetched: Stream[Fetched], result: PollResult) -> None:
         restarts = 0
         while cursor.is_open and budget.take():
+            # A vendor may refuse the paging token of a list with extras for the same list without them. If that is what
+            # sends us back again and again, all of the window is taken without.
+            alone = restarts > 1 and self._unexpanded > 0
             try:
-                reply, read = await self._fetch(cursor, result)
+                reply, read = await self._fetch(cursor, result, alone=alone)
             except CursorExpired:
                 restarts += 1
                 if restarts > 3:
@@ -131,24 +139,47 @@ class Walk:
     def _yields(self, read: PageRead) -> tuple[str, ...]:
         return tuple(feed for feed in self._feed.yields if read.records.get(feed))
 
-    async def _fetch(self, cursor: Cursor, result: PollResult) -> tuple[Reply, PageRead]:
+    async def _fetch(self, cursor: Cursor, result: PollResult, *, alone: bool) -> tuple[Reply, PageRead]:
         request = self._feed.request(cursor)
-        for attempt in range(1, READ_ATTEMPTS + 1):
+        request = (request.plain or request) if alone else request
+        unread = unexpanded = 0
+        while True:
             self._crash.reach(CrashPoint.REQUEST_GRANTED)
             result.requests += 1
-            reply = await self._gateway.send(
-                request, feed=self._source, correlation_id=self._session, lane=_lane(cursor, self._clock.now())
-            )
-            self._crash.reach(CrashPoint.REPLY_RECEIVED)
-            if reply.not_modified:
-                return reply, PageRead({}, None)
             try:
-                return reply, self._feed.read(cursor, reply)
-            except TransientError:
-                if attempt == READ_ATTEMPTS:
+                reply = await self._gateway.send(
+                    request, feed=self._source, correlation_id=self._session, lane=_lane(cursor, self._clock.now())
+                )
+            except ExpansionFailed:
+                if request.plain is None:
                     raise
-                await self._clock.sleep(self._rng.uniform(0, 0.1 * 2**attempt))
-        raise AssertionError("unreachable")
+                unexpanded += 1
+                if unexpanded == EXPANSION_ATTEMPTS:
+                    request = self._alone(request.plain)
+            else:
+                self._crash.reach(CrashPoint.REPLY_RECEIVED)
+                if reply.not_modified:
+                    return reply, PageRead({}, None)
+                try:
+                    return reply, self._feed.read(cursor, reply)
+                except TransientError:
+                    unread += 1
+                    if unread == READ_ATTEMPTS:
+                        raise
+            await self._clock.sleep(self._rng.uniform(0, 0.1 * 2 ** (unread + unexpanded)))
+
+    def _alone(self, plain: Request) -> Request:
+        """A page whose extras the vendor fails to add must not stop the feed: its records are judged as they come."""
+        self._unexpanded += 1
+        LOG.warning(
+            "the vendor cannot add to the records of a page what was asked for beside them; they are taken alone, and those "
+            "that need it are quarantined until they are listed again",
+            correlation_id=self._session,
+            connection=self._id.connection,
+            feed=self._id.feed,
+            endpoint=plain.endpoint,
+        )
+        return plain
 
     async def _land_all(self, lease: Lease, checked: Stream[Checked], landed: Stream[Landed]) -> None:
         while group := await checked.take(AHEAD):

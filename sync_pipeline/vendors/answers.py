@@ -97,7 +97,7 @@ def newest(
     """The newest believable modification among a page's stamps: those from the future would carry the watermark past
     changes that are still to come."""
     listed = list(stamps)
-    if listed and all(type(stamp) is str and len(stamp) == len(listed[0]) and stamp[-1:] == "Z" for stamp in listed):
+    if set(map(type, listed)) == {str} and {(len(stamp), stamp[-1:]) for stamp in listed} == {(len(listed[0]), "Z")}:
         # Stamps of one form sort as their instants do, so that one need be read.
         latest = read(max(listed))
         if latest is not None and latest <= not_after:

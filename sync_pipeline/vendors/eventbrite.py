@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sync_pipeline.kernel.errors import AuthenticationError, CursorExpired, SyncError, TransientError
+from sync_pipeline.kernel.errors import AuthenticationError, CursorExpired, ExpansionFailed, SyncError, TransientError
 from sync_pipeline.kernel.feed import (
     AuthSpec,
     Cursor,
@@ -34,6 +34,7 @@ PAGE_SIZE = 50
 
 AUTHENTICATION = {"INVALID_AUTH", "NO_AUTH", "INVALID_AUTH_HEADER"}
 TRANSIENT = {"EXPANSION_FAILED", "INTERNAL_ERROR", "HIT_RATE_LIMIT"}
+EXPAND = ("expand", "attendees")
 
 
 def auth(secret_env: str) -> AuthSpec:
@@ -62,6 +63,8 @@ class EventbriteApi:
             )
         if code == "BAD_CONTINUATION_TOKEN":
             return CursorExpired(f"{what}, the continuation token is spent; the window is walked again")
+        if code == "EXPANSION_FAILED" and request.plain is not None:
+            return ExpansionFailed(f"{what}, Eventbrite could not add the attendees", status=reply.status)
         if code in TRANSIENT and reply.status != 429:
             return TransientError(f"{what}, Eventbrite failed; it is asked again", status=reply.status)
         return by_status("eventbrite", request, reply)
@@ -97,7 +100,7 @@ class EventbriteFeed:
     def request(self, cursor: Cursor) -> Request:
         params = [("page_size", str(self.page_size))]
         if self.name == "orders":
-            params += [("status", "both"), ("expand", "attendees")]
+            params += [("status", "both"), EXPAND]
         if cursor.since is not None:
             params.append(("changed_since", f"{cursor.since:%Y-%m-%dT%H:%M:%SZ}"))
         if cursor.token is not None:
@@ -107,7 +110,9 @@ class EventbriteFeed:
         else:
             path = f"/organizations/{self.organization}/{self.name}/"
             endpoint = f"/organizations/{{id}}/{self.name}/"
-        return Request(endpoint, path, tuple(params))
+        alone = tuple(param for param in params if param != EXPAND)
+        plain = Request(endpoint, path, alone) if EXPAND in params else None
+        return Request(endpoint, path, tuple(params), plain=plain)
 
     def read(self, cursor: Cursor, reply: Reply) -> PageRead:
         envelope, records = page(f"eventbrite {self.name}", reply, (self.name,))

@@ -35,6 +35,24 @@ def test_a_bad_day_converges(workplace: Workplace) -> None:
     assert breaches == {"eventbrite": 0, "pretix": 0}
 
 
+def test_a_page_whose_attendees_cannot_be_added_stops_no_feed(workplace: Workplace) -> None:
+    # Its first page, and then without end its third: the list's paging token is no good for a list without attendees.
+    failed = {"kind": "expansion_failed", "vendor": "eventbrite", "count": 3}
+    for scripts, quarantined in (([failed], 50), ([failed | {"skip": 2}, failed | {"skip": 4}], 160)):
+        workplace.control("faults", {"clear": True, "scripts": scripts})
+        assert workplace.run("resync", "eventbrite/orders", "--from", "beginning").returncode == 0
+        [(counted, codes)] = workplace.rows(
+            "select max(quarantined), (select array_agg(distinct code) from sync.quarantine, unnest(codes) code) "
+            "from (select sum(quarantined) as quarantined from sync.page where feed = 'orders' group by session) s"
+        )
+        assert (counted, codes) == (quarantined, ["MISSING_EXPANSION"])
+    assert workplace.rows("select count(*) from sync.quarantine where status = 'open'") == [(160,)]
+    assert workplace.run("resync", "eventbrite/orders", "--from", "beginning").returncode == 0
+    assert workplace.rows("select count(*) from sync.quarantine where status = 'open'") == [(0,)]
+    assert workplace.run("sync", "eventbrite").returncode == 0
+    workplace.verified()
+
+
 def test_a_vendor_that_asks_for_a_minute_is_left_alone(workplace: Workplace) -> None:
     workplace.control(
         "faults", {"scripts": [{"kind": "http_429_seconds", "vendor": "pretix", "count": 1, "seconds": 60}]}

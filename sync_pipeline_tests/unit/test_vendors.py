@@ -13,6 +13,7 @@ from sync_pipeline.kernel.errors import (
     AuthenticationError,
     ConfigurationError,
     CursorExpired,
+    ExpansionFailed,
     PermanentError,
     SyncError,
     TransientError,
@@ -92,6 +93,15 @@ def test_eventbrite_errors(status: int, body: Any, expected: type[SyncError]) ->
     if status == 429:
         assert isinstance(found, TransientError)
         assert found.throttled
+
+
+def test_eventbrite_orders_can_be_asked_for_without_their_attendees() -> None:
+    request = EventbriteFeed("orders", "1").request(Cursor(opened_at=NOW))
+    failed = reply({"error": "EXPANSION_FAILED"}, 500)
+    assert type(EventbriteApi().classify(request, failed)) is ExpansionFailed
+    assert request.plain is not None
+    assert set(request.params) - set(request.plain.params) == {("expand", "attendees")}
+    assert EventbriteFeed("attendees", "1").request(Cursor(opened_at=NOW)).plain is None
 
 
 def test_a_good_answer_is_no_error_and_html_is_no_page() -> None:
