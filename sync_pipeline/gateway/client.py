@@ -6,7 +6,6 @@ breaker admits -> quota grants -> secret read -> sent -> answer judged -> audite
 from __future__ import annotations
 
 import functools
-import hashlib
 import random
 import time
 import uuid
@@ -275,7 +274,7 @@ class Gateway:
         generation: int | None = None,
     ) -> None:
         size = None if reply is None else len(reply.body)
-        digest = None if reply is None else hashlib.sha256(reply.body).hexdigest()[:16]
+        digest = None if reply is None else reply.sha256.hex()[:16]
         self.stats.bytes += size or 0
         self._audit.add(
             Entry(

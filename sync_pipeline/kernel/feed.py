@@ -92,6 +92,11 @@ class Reply:
     received_at: datetime
     attempts: int = 1
     audit_id: int | None = None
+    sha256: bytes = field(init=False, repr=False)
+    """Of the body."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", hashlib.sha256(self.body).digest())
 
     @property
     def not_modified(self) -> bool:

@@ -32,8 +32,10 @@ class Kept(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    def put(self, bodies: Sequence[bytes]) -> list[Kept]:
-        """Keep pages together. Durable when it returns; keeping the same pages again is a no-op."""
+    def put(self, bodies: Sequence[bytes], digests: Sequence[bytes] | None = None) -> list[Kept]:
+        """Keep pages together. Durable when it returns; keeping the same pages again is a no-op.
+
+        `digests`: their SHA-256, where the caller knows it."""
 
     def get(self, key: str) -> bytes:
         """The page kept under `key`. Raises LookupError if it is gone, ValueError if its hash does not match."""
@@ -45,10 +47,12 @@ class _Packed(NamedTuple):
     pages: list[Kept]
 
 
-def _pack(bodies: Sequence[bytes]) -> _Packed:
-    compressor = zstandard.ZstdCompressor(level=LEVEL)
-    frames = [compressor.compress(body) for body in bodies]
-    digests = [hashlib.sha256(body).digest() for body in bodies]
+def _pack(bodies: Sequence[bytes], digests: Sequence[bytes] | None) -> _Packed:
+    # All in one call, because this runs beside a busy event loop: after each call that lets the loop go on, a thread waits
+    # for its turn longer than compressing takes.
+    compressed = zstandard.ZstdCompressor(level=LEVEL).multi_compress_to_buffer(list(bodies), threads=1)
+    frames = [compressed[place].tobytes() for place in range(len(compressed))]
+    digests = digests or [hashlib.sha256(body).digest() for body in bodies]
     digest = hashlib.sha256(b"".join(digests)).hexdigest()
     name = f"pages/{digest[:2]}/{digest}.zst"
     pages: list[Kept] = []
@@ -90,8 +94,8 @@ class LocalObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def put(self, bodies: Sequence[bytes]) -> list[Kept]:
-        packed = _pack(bodies)
+    def put(self, bodies: Sequence[bytes], digests: Sequence[bytes] | None = None) -> list[Kept]:
+        packed = _pack(bodies, digests)
         path = self._root / packed.name
         if path.exists():
             return packed.pages
@@ -135,8 +139,8 @@ class RemoteObjects:
 
         self._fs, self._root = fsspec.core.url_to_fs(url)
 
-    def put(self, bodies: Sequence[bytes]) -> list[Kept]:
-        packed = _pack(bodies)
+    def put(self, bodies: Sequence[bytes], digests: Sequence[bytes] | None = None) -> list[Kept]:
+        packed = _pack(bodies, digests)
         path = f"{self._root}/{packed.name}"
         if not self._fs.exists(path):
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)

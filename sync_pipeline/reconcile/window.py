@@ -169,7 +169,7 @@ class _Listing:
         if not records:
             return set()
         number = self._report.pages
-        [(key, digest)] = await asyncio.to_thread(self._runtime.objects.put, [reply.body])
+        [(key, digest)] = await asyncio.to_thread(self._runtime.objects.put, [reply.body], [reply.sha256])
         self.kept[number] = FetchedPage(
             key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(self._feed,)
         )

@@ -189,7 +189,8 @@ class Walk:
         """Keep the pages that hold records, register them and move the cursor; empty pages only move it."""
         first, after = group[0].cursor, group[-1].after
         full = [one for one in group if one.records]
-        kept = await asyncio.to_thread(self._objects.put, [one.reply.body for one in full]) if full else []
+        bodies, digests = [one.reply.body for one in full], [one.reply.sha256 for one in full]
+        kept = await asyncio.to_thread(self._objects.put, bodies, digests) if full else []
         self._crash.reach(CrashPoint.OBJECT_WRITTEN)
         pages = [
             FetchedPage(
