@@ -26,6 +26,7 @@ class World:
     days: float = 14.0
     step: float = 5
     saved: int = 0
+    warm_step: float | None = None
 
     def compared(self) -> Compared:
         return compare(
@@ -39,6 +40,7 @@ class World:
             days=self.days,
             step=self.step,
             saved=self.saved,
+            warm_step=self.warm_step,
         )
 
 
@@ -62,9 +64,21 @@ def _small(objective: Objective, sight: Sight) -> list[World]:
     ]
 
 
-def _large(objective: Objective, sight: Sight, quotas: Sequence[float]) -> list[World]:
+def _large(objective: Objective, sight: Sight, quotas: Sequence[float], *, step: float) -> list[World]:
+    """`step`: by lag the heaviest source is worth 125 polls a day, which must have a turn as often as that."""
     return [
-        World(tail, 17_000, quota, tied, objective, sight, warm_days=56 if quota < 1 else 7, days=3, step=400)
+        World(
+            tail,
+            17_000,
+            quota,
+            tied,
+            objective,
+            sight,
+            warm_days=56 if quota < 1 else 7,
+            days=3,
+            step=step,
+            warm_step=400,
+        )
         for tail, tied in (("lognormal", True), ("pareto", False))
         for quota in quotas
     ]
@@ -73,8 +87,8 @@ def _large(objective: Objective, sight: Sight, quotas: Sequence[float]) -> list[
 FULL = (
     _small("staleness", "changed")
     + _small("lag", "count")
-    + _large("staleness", "changed", (0.3, 1.0))
-    + _large("lag", "count", (0.3,))
+    + _large("staleness", "changed", (0.3, 1.0), step=400)
+    + _large("lag", "count", (0.3,), step=100)
 )
 QUICK = [
     World("lognormal", 1000, 0.5, True, "staleness", "changed", warm_days=21, days=10, step=40),

@@ -51,6 +51,7 @@ def compare(
     days: float = 14.0,
     step: float = 10,
     saved: int = 0,
+    warm_step: float | None = None,
     seed: int = 1,
 ) -> Compared:
     """`quota`: polls per change. The wrong prior believes thirty times the mean rate, as firmly as three changes would."""
@@ -62,6 +63,7 @@ def compare(
         sight=sight,
         step=step,
         saved=saved,
+        warm_step=warm_step,
         solve_every=20,
     )
     least = optimum.best(objective, here.rates, here.weights, setting.per_s, setting.floor_s, setting.ceiling_s)

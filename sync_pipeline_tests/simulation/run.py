@@ -25,7 +25,8 @@ Sight = Literal["changed", "count"]
 class Setting:
     """`polls_per_day`: the quota. `step`: calls that come back from one choice to the next (less than one: a source can be
     asked when it is due, not only at the next call's turn). `saved`: calls that may be kept for later, as a window with room
-    keeps them; the others lapse. Measured from `warm_days` on. `sight`: what a poll tells."""
+    keeps them; the others lapse. Measured from `warm_days` on, and chosen in coarser steps before (`warm_step`) where thousands
+    of sources would take long. `sight`: what a poll tells."""
 
     polls_per_day: float
     warm_days: float
@@ -35,12 +36,16 @@ class Setting:
     ceiling_s: float = 7 * DAY
     step: float = 100
     saved: int = 0
+    warm_step: float | None = None
     solve_every: int = 5
     seed: int = 1
 
     @property
     def per_s(self) -> float:
         return self.polls_per_day / DAY
+
+    def step_at(self, now: float) -> float:
+        return self.warm_step or self.step if now < self.warm_days * DAY else self.step
 
 
 class Planner(Protocol):
@@ -112,12 +117,13 @@ def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
         seen_until[rows] = upto
         return found
 
-    now, length = 0.0, setting.step / setting.per_s
+    now = 0.0
     while now < end - 1e-6:
-        length = min(length, end - now)
+        step = setting.step_at(now)
+        length = min(step / setting.per_s, end - now)
         credit += length * setting.per_s
         rows = planner.next(now, int(credit + 1e-9))
-        credit = min(credit - rows.shape[0], max(2.0 * setting.step, setting.saved + 1.0))
+        credit = min(credit - rows.shape[0], max(2.0 * step, setting.saved + 1.0))
         at = now + (np.arange(rows.shape[0]) + 1) * (length / max(rows.shape[0], 1))
         ages = at - last[rows]
         if now >= begin and rows.shape[0]:
@@ -234,7 +240,7 @@ class Adaptive:
         if self._allocation is None or self._steps % self._set.solve_every == 0:
             self._allocation = solve(view, calls_per_s=self._set.per_s, objective=self._set.objective)
         self._steps += 1
-        lead = 2 * self._set.step / self._set.per_s
+        lead = 2 * self._set.step_at(now) / self._set.per_s
         choice = choose(view, self._allocation, calls=calls, lead_s=lead, objective=self._set.objective)
         due = int(np.count_nonzero(choice.wanting[choice.order]))
         return choice.order[: max(due, calls - self._set.saved)]
