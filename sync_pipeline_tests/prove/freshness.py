@@ -27,6 +27,7 @@ class World:
     step: float = 5
     saved: int = 0
     warm_step: float | None = None
+    strength: float = 0.0
 
     def compared(self) -> Compared:
         return compare(
@@ -41,6 +42,7 @@ class World:
             step=self.step,
             saved=self.saved,
             warm_step=self.warm_step,
+            strength=self.strength,
         )
 
 
@@ -89,10 +91,12 @@ FULL = (
     + _small("lag", "count")
     + _large("staleness", "changed", (0.3, 1.0), step=400)
     + _large("lag", "count", (0.3,), step=100)
+    + [World("lognormal", 300, 1.0, tied, "staleness", "changed", step=10, strength=1.0) for tied in (True, False)]
 )
 QUICK = [
     World("lognormal", 1000, 0.5, True, "staleness", "changed", warm_days=21, days=10, step=40),
     World("lognormal", 1000, 0.5, False, "lag", "count", warm_days=21, days=10, step=40),
+    World("lognormal", 100, 1.0, True, "staleness", "changed", step=10, strength=1.0),
 ]
 
 
@@ -110,10 +114,11 @@ def freshness(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     worlds = QUICK if quick else FULL
     staleness: list[Compared] = []
     lag: list[Compared] = []
+    rhythm: list[Compared] = []
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         hotel = pool.submit(_hotel, (100, 1.5) if quick else (1000, 2.0))
         for world, row in zip(worlds, pool.map(_compared, worlds), strict=True):
-            (staleness if world.objective == "staleness" else lag).append(row)
+            (rhythm if world.strength else staleness if world.objective == "staleness" else lag).append(row)
             say(
                 f"  {row.name}: {row.ours:.3f} of the optimum, wrong prior {row.wrong_prior:.3f}, told the rates "
                 f"{row.clairvoyant:.3f}, round robin {row.round_robin:.3f}, gain {row.gain_captured:.2f}"
@@ -127,11 +132,14 @@ def freshness(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         "lag_vs_optimum_wrong_prior": round(max(row.wrong_prior for row in lag), 4),
         "gain_captured_min": round(min(row.gain_captured for row in rows), 4),
         "staleness_vs_told_the_rates": round(max(row.ours / row.clairvoyant for row in staleness), 4),
+        "rhythm_staleness_vs_constant": round(max(row.ours for row in rhythm), 4),
+        "rhythm_staleness_vs_told": round(max(row.ours / row.clairvoyant for row in rhythm), 4),
         "round_robin_over_ours": round(figures.round_robin.stale_share / figures.ours.stale_share, 3),
         "cron_over_ours": round(figures.cron.stale_share / figures.ours.stale_share, 3),
         "round_robin_over_ours_hinted": round(figures.round_robin.stale_share / figures.hinted.stale_share, 3),
         "detection_round_robin_over_ours": round(figures.round_robin.delay_mean_s / figures.ours.delay_mean_s, 3),
         "ceiling_violations": sum(row.ceiling_violations for row in rows)
+        + sum(row.ceiling_violations for row in rhythm)
         + figures.ours.over_ceiling
         + figures.hinted.over_ceiling,
     }

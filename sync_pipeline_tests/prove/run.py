@@ -12,8 +12,10 @@
   token; `spent_refresh_uses` of them and of runs in which a worker is killed at each step of a refresh; `expiry_401`:
   answers 401 in a week of simulated time.
 - `staleness_vs_optimum`, `lag_vs_optimum` (1.05 = 5 % worse; `_wrong_prior`: having believed in thirty times the rate) and
-  `gain_captured_min`: the worst of the worlds. `round_robin_over_ours`, `cron_over_ours`: weighted staleness in the hotel
-  world; `detection_...` the mean time to see a change there.
+  `gain_captured_min`: the worst of the worlds whose rates are constant. `rhythm_...`: where rates have a daily and weekly
+  rhythm, against the best constant schedule, and against this policy when it is told every source's rhythm.
+  `round_robin_over_ours`, `cron_over_ours`: weighted staleness in the hotel world; `detection_...` the mean time to see a
+  change there.
 - `grant_p50_ms`: one grant by one worker on an idle machine: the least of ten medians, since what else the machine does comes
   and goes.
 """
