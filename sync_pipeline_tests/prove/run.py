@@ -70,7 +70,7 @@ class Sizes:
 
 
 FULL = Sizes(rate=2400, calls=1_000_000, disturbed_s=120, foreign_s=150, refusals=20, outage_s=180, contention_s=30)
-QUICK = Sizes(rate=600, calls=36_000, disturbed_s=16, foreign_s=20, refusals=3, outage_s=15, contention_s=6)
+QUICK = Sizes(rate=600, calls=36_000, disturbed_s=12, foreign_s=15, refusals=3, outage_s=15, contention_s=6)
 
 
 def say(text: str) -> None:
