@@ -37,7 +37,7 @@ FEEDS = tuple(
     )
 )
 SUMMARIES = (["registrations", "registrations"], ["operations", "quota"])
-"""Assets that are materialized by themselves later, but not before the next full hour."""
+"""Assets that otherwise stay empty until the sensors run, the quota's until the next full hour."""
 
 BURST = 200
 """Vendor-side changes between the two rounds."""

@@ -92,14 +92,15 @@ ATTENDEE_KNOWN = frozenset(
 
 
 def order_payment_status(status: Any, attendees: Any) -> PaymentStatus:
-    """Raises Refused for a status that the table does not know, and for a placed order without its attendees."""
+    """Raises Refused for a status that the table does not know, and for an order that came without its attendees: how many
+    tickets it holds is not known either."""
     found = ORDER_STATUS.get(status) if type(status) is str else None
     if found is None:
         raise Refused("MISSING_FIELD" if status is None else "UNKNOWN_STATUS", "status")
-    if status != "placed":
-        return found
     if attendees is None:
         raise Refused("MISSING_EXPANSION", "attendees")
+    if status != "placed":
+        return found
     people = members(attendees, "attendees")
     void = [person for person in people if person.get("refunded") is True or person.get("cancelled") is True]
     if not people or len(void) < len(people):
@@ -148,9 +149,6 @@ class OrderContract(RegistrationContract):
     @staticmethod
     def map_order(record: Mapping[str, Any]) -> Mapped:
         attendees = record.get("attendees")
-        status = order_payment_status(record.get("status"), attendees)
-        if attendees is None:  # how many tickets it holds nobody knows
-            raise Refused("MISSING_EXPANSION", "attendees")
         values = {
             "vendor_id": record.get("id"),
             "kind": "order",
@@ -161,7 +159,7 @@ class OrderContract(RegistrationContract):
             "last_name": record.get("last_name"),
             "tier": Tier.NOT_A_TICKET,
             "quantity": len(attendees) if isinstance(attendees, list) else None,
-            "payment_status": status,
+            "payment_status": order_payment_status(record.get("status"), attendees),
             "vendor_status": record.get("status"),
             "created_at": record.get("created"),
             "modified_at": record.get("changed"),

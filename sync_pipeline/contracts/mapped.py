@@ -93,11 +93,7 @@ class MappedContract(RegistrationContract):
         given.update(zip(self._direct, zip(*map(self._pick, records), strict=True), strict=False))
         for name, parts in self._nested:
             given[name] = [reach(record, parts) for record in records]
-        words: Sequence[Any]
-        if len(self._status_path) == 1:
-            words = [record.get(self._status) for record in records]
-        else:
-            words = [reach(record, self._status_path) for record in records]
+        words = [reach(record, self._status_path) for record in records]
         given["payment_status"] = [self._statuses.get(word) if type(word) is str else None for word in words]
         given.setdefault("vendor_status", words)
         given.setdefault("order_id", given.get("vendor_id", nothing))

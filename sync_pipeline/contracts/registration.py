@@ -170,7 +170,7 @@ class RegistrationContract:
         self._drift: set[str] = set()
 
     def check(self, records: Sequence[RawRecord]) -> list[Canonical | Rejection]:
-        whole = self._columns([value if fault is None and type(value) is dict else {} for value, fault, _ in records])
+        whole = self._columns([record.value if _is_object(record) else {} for record in records])
         clean = self._clean(whole, len(records))
         self._note([rest for rest, made in zip(whole.rest, clean, strict=True) if made is not None])
         return [self.alone(record) if made is None else made for record, made in zip(records, clean, strict=True)]

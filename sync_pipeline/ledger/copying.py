@@ -33,9 +33,9 @@ async def copy_new(conn: AsyncConnection[Any], target: Target, statements: State
     found = await (await conn.execute(statements.unknown, asked)).fetchone()
     if found != (True,):
         return False
+    names = copy_fields((target.feed.connection, target.feed.feed, target.contract.version))
     async with conn.cursor().copy(statements.copy_new) as copy:
         for page_id, records in pages:
-            names = copy_fields((target.feed.connection, target.feed.feed, target.contract.version))
             await copy.write(lines(repeat(f"{names}\t{page_id}"), records))
     if target.handoff:
         await conn.execute(statements.hand_on, asked)

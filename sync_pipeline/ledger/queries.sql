@@ -207,7 +207,7 @@ where (t.vendor_id is null and not exists (
    or (s.modified_at = t.modified_at and ({stage_columns}) is distinct from ({target_columns}))
 
 -- name: distrust
-update {target} set content_hash = '' where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s::text[])
+update {target} set content_hash = '' where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
 
 -- name: unseen
 select vendor_id, modified_at from {target}
