@@ -78,7 +78,7 @@ def sync(
 ) -> None:
     """Poll a connection until its feeds stand at their horizon."""
     from sync_pipeline.cli import operate
-    from sync_pipeline.cli.loop import run_worker
+    from sync_pipeline.kernel.loop import run_worker
 
     run_worker(
         operate.sync(

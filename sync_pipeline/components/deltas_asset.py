@@ -6,6 +6,7 @@ import dagster as dg
 
 from sync_pipeline.components.naming import key
 from sync_pipeline.components.specs import CHECK_DESCRIPTIONS, spec
+from sync_pipeline.kernel.loop import run_worker
 from sync_pipeline.reconcile.report import frame, save, summary
 from sync_pipeline.reconcile.window import WindowReport, reconcile_days
 from sync_pipeline.resources import SyncResource
@@ -31,13 +32,10 @@ def deltas_asset(config: ConnectionConfig, setup: Setup, feed: str) -> dg.Assets
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=31),
         op_tags={"connection": config.name},
     )
-    async def deltas(context: dg.AssetExecutionContext, sync: SyncResource):  # type: ignore[no-untyped-def]
+    def deltas(context: dg.AssetExecutionContext, sync: SyncResource):  # type: ignore[no-untyped-def]
         first, last = context.partition_key_range
         start, end = date.fromisoformat(first), date.fromisoformat(last) + timedelta(days=1)
-        async with sync.open() as runtime, runtime.gateway(setup) as gateway:
-            report = await reconcile_days(
-                runtime, setup, feed, gateway, start=start, end=end, session=context.run.run_id
-            )
+        report = run_worker(_reconcile(sync, setup, feed, start, end, context.run.run_id))
         csv, parquet = save(report, data_dir() / "reports")
         verdict = verdicts.parity(report.open, f"{first} to {last}" if first != last else first)
         yield dg.MaterializeResult(
@@ -64,6 +62,11 @@ def deltas_asset(config: ConnectionConfig, setup: Setup, feed: str) -> dg.Assets
         )
 
     return deltas
+
+
+async def _reconcile(sync: SyncResource, setup: Setup, feed: str, start: date, end: date, session: str) -> WindowReport:
+    async with sync.open() as runtime, runtime.gateway(setup) as gateway:
+        return await reconcile_days(runtime, setup, feed, gateway, start=start, end=end, session=session)
 
 
 def _table(report: WindowReport) -> str:

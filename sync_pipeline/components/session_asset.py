@@ -12,6 +12,7 @@ from sync_pipeline.components.specs import session_checks, session_specs
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import SyncError
 from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.kernel.loop import run_worker
 from sync_pipeline.resources import SyncResource
 from sync_pipeline.runtime import Runtime
 from sync_pipeline.sessions.reading import derive_again
@@ -25,6 +26,7 @@ from sync_pipeline.telemetry.verdicts import Verdict
 from sync_pipeline.vendors.config import ConnectionConfig
 
 OBSERVE_EVERY_S = 30.0
+Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 class SessionConfig(dg.Config):
@@ -47,38 +49,45 @@ def session_asset(config: ConnectionConfig, setup: Setup) -> dg.AssetsDefinition
         can_subset=True,
         op_tags={"connection": config.name},
     )
-    async def session(context: dg.AssetExecutionContext, config: SessionConfig, sync: SyncResource):  # type: ignore[no-untyped-def]
+    def session(context: dg.AssetExecutionContext, config: SessionConfig, sync: SyncResource):  # type: ignore[no-untyped-def]
         chosen = {
             feed: [stage for stage in STAGES if key(connection, feed, stage) in context.selected_asset_keys]
             for feed in setup.feeds
         }
-        async with sync.open() as runtime:
-            asked = [feed for feed, stages in chosen.items() if "raw" in stages]
-            derived = [feed for feed, stages in chosen.items() if stages and "raw" not in stages]
-            horizons = await _horizons(runtime, setup)
-            started = time.monotonic()
-            fault = await _poll(context, runtime, setup, config, asked, session_s) if asked else None
-            again = {
-                feed: await derive_again(setup, runtime.landing, runtime.ledger, runtime.objects, feed)
-                for feed in derived
-            }
-            for feed, stages in chosen.items():
-                for result in await _results(
-                    context,
-                    runtime,
-                    setup,
-                    feed,
-                    stages,
-                    time.monotonic() - started,
-                    again.get(feed),
-                    horizons.get(feed),
-                ):
-                    yield result
+        results, fault = run_worker(_session(context, sync, setup, config, chosen, session_s))
+        yield from results
         if fault is not None:
             raise dg.Failure(f"{type(fault).__name__}: {fault}", allow_retries=False)
 
     connection, session_s = config.name, config.session_s
     return session
+
+
+async def _session(
+    context: dg.AssetExecutionContext,
+    sync: SyncResource,
+    setup: Setup,
+    config: SessionConfig,
+    chosen: Mapping[str, list[str]],
+    session_s: float,
+) -> tuple[list[Result], SyncError | None]:
+    """What to report of each feed's chosen stages, and the error that an operator must act on, if any."""
+    async with sync.open() as runtime:
+        asked = [feed for feed, stages in chosen.items() if "raw" in stages]
+        derived = [feed for feed, stages in chosen.items() if stages and "raw" not in stages]
+        horizons = await _horizons(runtime, setup)
+        started = time.monotonic()
+        fault = await _poll(context, runtime, setup, config, asked, session_s) if asked else None
+        again = {
+            feed: await derive_again(setup, runtime.landing, runtime.ledger, runtime.objects, feed) for feed in derived
+        }
+        results: list[Result] = []
+        for feed, stages in chosen.items():
+            seconds = time.monotonic() - started
+            results += await _results(
+                context, runtime, setup, feed, stages, seconds, again.get(feed), horizons.get(feed)
+            )
+    return results, fault
 
 
 async def _horizons(runtime: Runtime, setup: Setup) -> dict[str, Any]:
@@ -137,7 +146,7 @@ async def _results(
     seconds: float,
     again: tuple[int, Counts] | None,
     horizon: Any,
-) -> list[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+) -> list[Result]:
     if not stages:
         return []
     feed_id = FeedId(setup.connection.name, feed)
@@ -148,7 +157,7 @@ async def _results(
         runtime.database, feed_id, contract.table, first_page=facts.first_page, since=horizon
     )
     columns = await facts_of.table_columns(runtime.database, contract.table)
-    results: list[dg.MaterializeResult[Any] | dg.AssetCheckResult] = [
+    results: list[Result] = [
         dg.MaterializeResult(
             asset_key=key(setup.connection.name, feed, stage),
             metadata=_metadata(stage, facts, codes, rows, lag_p95_s, seconds, again),

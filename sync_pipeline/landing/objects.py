@@ -17,6 +17,8 @@ from typing import NamedTuple, Protocol
 
 import zstandard
 
+from sync_pipeline.kernel.feed import Reply
+
 LEVEL = 3
 MAX_PAGE_BYTES = 256 * 1024 * 1024
 KEY = re.compile(
@@ -24,18 +26,11 @@ KEY = re.compile(
 )
 
 
-class Kept(NamedTuple):
-    """`key` finds the page again: the object, the place of the page's frame in it, and the page's own hash."""
-
-    key: str
-    sha256: bytes
-
-
 class ObjectStore(Protocol):
-    def put(self, bodies: Sequence[bytes], digests: Sequence[bytes] | None = None) -> list[Kept]:
-        """Keep pages together. Durable when it returns; keeping the same pages again is a no-op.
+    def put(self, replies: Sequence[Reply]) -> list[str]:
+        """Keep the bodies together; returns the key of each: the object, the place of its frame in it, and its own hash.
 
-        `digests`: their SHA-256, where the caller knows it."""
+        Durable when it returns; keeping the same again is a no-op."""
 
     def get(self, key: str) -> bytes:
         """The page kept under `key`. Raises LookupError if it is gone, ValueError if its hash does not match."""
@@ -44,23 +39,23 @@ class ObjectStore(Protocol):
 class _Packed(NamedTuple):
     name: str
     content: bytes
-    pages: list[Kept]
+    keys: list[str]
 
 
-def _pack(bodies: Sequence[bytes], digests: Sequence[bytes] | None) -> _Packed:
+def _pack(replies: Sequence[Reply]) -> _Packed:
     # All in one call, because this runs beside a busy event loop: after each call that lets the loop go on, a thread waits
     # for its turn longer than compressing takes.
-    compressed = zstandard.ZstdCompressor(level=LEVEL).multi_compress_to_buffer(list(bodies), threads=1)
+    compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressed = compressor.multi_compress_to_buffer([reply.body for reply in replies], threads=1)
     frames = [compressed[place].tobytes() for place in range(len(compressed))]
-    digests = digests or [hashlib.sha256(body).digest() for body in bodies]
-    digest = hashlib.sha256(b"".join(digests)).hexdigest()
+    digest = hashlib.sha256(b"".join([reply.sha256 for reply in replies])).hexdigest()
     name = f"pages/{digest[:2]}/{digest}.zst"
-    pages: list[Kept] = []
+    keys: list[str] = []
     start = 0
-    for frame, found in zip(frames, digests, strict=True):
-        pages.append(Kept(f"{name}#{start}+{len(frame)}:{found.hex()}", found))
+    for frame, reply in zip(frames, replies, strict=True):
+        keys.append(f"{name}#{start}+{len(frame)}:{reply.sha256.hex()}")
         start += len(frame)
-    return _Packed(name, b"".join(frames), pages)
+    return _Packed(name, b"".join(frames), keys)
 
 
 class _Place(NamedTuple):
@@ -94,11 +89,11 @@ class LocalObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def put(self, bodies: Sequence[bytes], digests: Sequence[bytes] | None = None) -> list[Kept]:
-        packed = _pack(bodies, digests)
+    def put(self, replies: Sequence[Reply]) -> list[str]:
+        packed = _pack(replies)
         path = self._root / packed.name
         if path.exists():
-            return packed.pages
+            return packed.keys
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
@@ -111,7 +106,7 @@ class LocalObjects:
             Path(name).unlink(missing_ok=True)
             raise
         self._sync_directory(path.parent)
-        return packed.pages
+        return packed.keys
 
     def get(self, key: str) -> bytes:
         place = _place(key)
@@ -139,13 +134,13 @@ class RemoteObjects:
 
         self._fs, self._root = fsspec.core.url_to_fs(url)
 
-    def put(self, bodies: Sequence[bytes], digests: Sequence[bytes] | None = None) -> list[Kept]:
-        packed = _pack(bodies, digests)
+    def put(self, replies: Sequence[Reply]) -> list[str]:
+        packed = _pack(replies)
         path = f"{self._root}/{packed.name}"
         if not self._fs.exists(path):
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             self._fs.pipe_file(path, packed.content)
-        return packed.pages
+        return packed.keys
 
     def get(self, key: str) -> bytes:
         place = _place(key)

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import Fenced, SyncError
-from sync_pipeline.kernel.feed import Cursor, FeedId
+from sync_pipeline.kernel.feed import Cursor, FeedId, Reply
 from sync_pipeline.landing.owners import is_gone
 from sync_pipeline.polling.cursors import from_json, to_json
 from sync_pipeline.store.database import Database
@@ -44,6 +44,10 @@ class FetchedPage:
     audit_id: int | None
     yields: tuple[str, ...]
     """Feeds that the page carries records of; none when the page is empty and need not be kept."""
+
+    @classmethod
+    def of(cls, reply: Reply, object_key: str, cursor: Cursor, yields: tuple[str, ...]) -> FetchedPage:
+        return cls(object_key, reply.sha256, len(reply.body), reply.received_at, cursor, reply.audit_id, yields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,10 +169,8 @@ class _Listing:
         if not records:
             return set()
         number = self._report.pages
-        [(key, digest)] = await asyncio.to_thread(self._runtime.objects.put, [reply.body], [reply.sha256])
-        self.kept[number] = FetchedPage(
-            key, digest, len(reply.body), reply.received_at, cursor, reply.audit_id, yields=(self._feed,)
-        )
+        [key] = await asyncio.to_thread(self._runtime.objects.put, [reply])
+        self.kept[number] = FetchedPage.of(reply, key, cursor, (self._feed,))
         checked = check_page(number, records, self._target.contract)
         self.rejected.update(one.vendor_id for one in checked.rejected if one.vendor_id is not None)
         self._group.append(checked if ends is None else _within(checked, ends))

@@ -189,20 +189,10 @@ class Walk:
         """Keep the pages that hold records, register them and move the cursor; empty pages only move it."""
         first, after = group[0].cursor, group[-1].after
         full = [one for one in group if one.records]
-        bodies, digests = [one.reply.body for one in full], [one.reply.sha256 for one in full]
-        kept = await asyncio.to_thread(self._objects.put, bodies, digests) if full else []
+        keys = await asyncio.to_thread(self._objects.put, [one.reply for one in full]) if full else []
         self._crash.reach(CrashPoint.OBJECT_WRITTEN)
         pages = [
-            FetchedPage(
-                object_key=key,
-                sha256=digest,
-                size=len(one.reply.body),
-                fetched_at=one.reply.received_at,
-                cursor=one.cursor,
-                audit_id=one.reply.audit_id,
-                yields=tuple(one.records),
-            )
-            for one, (key, digest) in zip(full, kept, strict=True)
+            FetchedPage.of(one.reply, key, one.cursor, tuple(one.records)) for one, key in zip(full, keys, strict=True)
         ]
         landed = await self._landing.land(lease, pages, after, session=self._session, followers=self._feed.yields[1:])
         ids = iter(landed)

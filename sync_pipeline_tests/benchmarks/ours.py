@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import orjson
-import uvloop
 import yaml
 
+from sync_pipeline.kernel.loop import run_worker
 from sync_pipeline.runtime import Runtime, build_setup, open_runtime
 from sync_pipeline.sessions.session import SessionOptions
 from sync_pipeline.sessions.setup import Setup
@@ -102,7 +102,7 @@ def main() -> None:
     options.add_argument("--objects", type=Path, required=True)
     options.add_argument("--again", action="store_true")
     options.add_argument("--idle", type=int, default=0)
-    print(orjson.dumps(uvloop.run(run(options.parse_args()))).decode())
+    print(orjson.dumps(run_worker(run(options.parse_args()))).decode())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from sync_pipeline.kernel.errors import Fenced
-from sync_pipeline.kernel.feed import Cursor, FeedId
+from sync_pipeline.kernel.feed import Cursor, FeedId, Reply
 from sync_pipeline.landing.objects import LocalObjects, RemoteObjects, open_objects
 from sync_pipeline.landing.pages import FetchedPage, Landing
 from sync_pipeline.store.database import Database
@@ -96,30 +95,33 @@ async def test_a_reset_fences_the_running_worker(database: Database) -> None:
     assert again[1].watermark == at(1)
 
 
+def replies(*bodies: bytes) -> list[Reply]:
+    return [Reply(200, {}, body, at(0), at(0)) for body in bodies]
+
+
 @pytest.mark.parametrize("kind", ["local", "remote"])
 def test_objects_are_what_was_put(tmp_path: Path, kind: str) -> None:
     store = open_objects(tmp_path / "a b") if kind == "local" else open_objects(f"memory://{tmp_path.name}")
     assert isinstance(store, LocalObjects if kind == "local" else RemoteObjects)
     bodies = [b"", b"{}", b"\x00\xff" * 70_000, b"{}"]
-    kept = store.put(bodies)
-    assert store.put(bodies) == kept
-    assert [page.sha256 for page in kept] == [hashlib.sha256(body).digest() for body in bodies]
-    assert [store.get(page.key) for page in kept] == bodies
-    alone = store.put([b"{}"])[0]
-    assert store.get(alone.key) == b"{}"
-    gone = alone.key.replace("pages/", "pages/0", 1)[: len(alone.key)]
-    for key in (alone.key.replace(alone.key[6:8], "zz", 1), gone, ""):
+    keys = store.put(replies(*bodies))
+    assert store.put(replies(*bodies)) == keys
+    assert [store.get(key) for key in keys] == bodies
+    [alone] = store.put(replies(b"{}"))
+    assert store.get(alone) == b"{}"
+    gone = alone.replace("pages/", "pages/0", 1)[: len(alone)]
+    for key in (alone.replace(alone[6:8], "zz", 1), gone, ""):
         with pytest.raises(LookupError):
             store.get(key)
 
 
 def test_a_changed_object_is_noticed(tmp_path: Path) -> None:
     store = LocalObjects(tmp_path)
-    [one], [two] = store.put([b"one"]), store.put([b"two"])
-    paths = [tmp_path / page.key.partition("#")[0] for page in (one, two)]
+    [one], [two] = store.put(replies(b"one")), store.put(replies(b"two"))
+    paths = [tmp_path / key.partition("#")[0] for key in (one, two)]
     paths[0].write_bytes(paths[1].read_bytes())
     with pytest.raises(ValueError, match="does not match"):
-        store.get(one.key)
+        store.get(one)
     paths[1].write_bytes(b"not zstd")
     with pytest.raises(ValueError, match="does not match"):
-        store.get(two.key)
+        store.get(two)

@@ -22,6 +22,7 @@ from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.errors import Deferred, TransientError
 from sync_pipeline.kernel.feed import Lane, QuotaFeedback, QuotaNode, QuotaWindow
+from sync_pipeline.kernel.loop import run_worker
 from sync_pipeline.store.database import Database
 
 SCOPE = "proof"
@@ -169,4 +170,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run_worker(main())
