@@ -137,14 +137,32 @@ async def _probe(url: str) -> None:
     await conn.close()
 
 
+REFUSALS = {
+    "authentication failed": "the server refuses this user or password",
+    "no password supplied": "the server wants a password, and the URL has none",
+    "does not exist": "the server knows no such database or role",
+    "permission denied": "this role may not connect to it",
+    "too many": "the server has no connection left",
+    " SSL": "server and URL do not agree on TLS (sslmode)",
+}
+"""What a server that does answer may say, in libpq's words, and what that means to whoever set the URL."""
+
+
 def unreachable(url: str, error: Exception) -> ConfigurationError:
-    """A sentence that names the place and never the password."""
+    """A sentence that names the place and the reason, never the password. The error's own text may quote the URL."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or dict(parse_qsl(parts.query)).get("host", "the local socket")
         place = f"{host}:{parts.port or 5432}/{parts.path.lstrip('/') or '(no database name)'}"
     except ValueError:
         place = "(the URL cannot be read)"
+    told = str(error) if isinstance(error, psycopg.OperationalError) else ""
+    reason = next((meaning for words, meaning in REFUSALS.items() if words in told), None)
+    if reason is not None:
+        return ConfigurationError(
+            f"the database at {place} cannot be used: {reason}; correct DATABASE_URL or the server's settings, or unset it "
+            "to use the embedded server"
+        )
     return ConfigurationError(
         f"the database at {place} cannot be reached ({type(error).__name__}); check DATABASE_URL and that the server "
         "runs, or unset DATABASE_URL to use the embedded server"

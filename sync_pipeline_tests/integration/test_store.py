@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from sync_pipeline.kernel.errors import ConfigurationError, TransientError
-from sync_pipeline.store.database import Database, dagster_url, database_url, text_array
+from sync_pipeline.store.database import Database, dagster_url, database_url, text_array, unreachable
 from sync_pipeline.store.embedded import LONGEST_SOCKET_PATH, Embedded, data_dir
 from sync_pipeline.store.migrate import migrate
 
@@ -251,6 +251,26 @@ class TestUnreachable:
         assert "pa55word" not in sentence
         assert "\n" not in sentence
         assert "check DATABASE_URL" in sentence
+
+    @pytest.mark.parametrize(
+        ("told", "meaning"),
+        [
+            ('FATAL:  password authentication failed for user "sync"', "refuses this user or password"),
+            ("fe_sendauth: no password supplied", "wants a password"),
+            ("server does not support SSL, but SSL was required", "do not agree on TLS"),
+            ("FATAL:  sorry, too many clients already", "no connection left"),
+        ],
+    )
+    def test_a_server_that_answers_is_not_called_unreachable(self, told: str, meaning: str) -> None:
+        error = psycopg.OperationalError(f'connection failed: connection to server at "db", port 5432 failed: {told}')
+        sentence = str(unreachable("postgresql://sync:pa55word@db/vendors", error))
+        assert sentence.startswith("the database at db:5432/vendors cannot be used: ")
+        assert meaning in sentence
+        assert "pa55word" not in sentence
+
+    def test_a_database_that_is_not_there(self, server: Embedded) -> None:
+        with pytest.raises(ConfigurationError, match="cannot be used: the server knows no such database"):
+            migrate(server.url("nobody_made_this"))
 
     def test_the_command_says_it_and_exits_2(self) -> None:
         done = subprocess.run(
