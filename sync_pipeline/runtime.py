@@ -25,6 +25,7 @@ from sync_pipeline.landing.objects import ObjectStore, open_objects
 from sync_pipeline.landing.pages import Landing
 from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.polling.schedule import Left, span_of
+from sync_pipeline.sessions.effects import Effects
 from sync_pipeline.sessions.replay import Quarantine
 from sync_pipeline.sessions.session import Progress, Session, SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import FeedSetup, Receiver, Setup
@@ -119,19 +120,17 @@ class Runtime:
         progress: Progress | None = None,
         session_id: str | None = None,
     ) -> Session:
-        return Session(
-            setup,
+        effects = Effects(
             gateway=gateway,
             landing=self.landing,
             ledger=self.ledger,
             objects=self.objects,
             clock=self.clock,
             rng=self.rng,
-            options=options,
             crash=self.crash,
-            progress=progress,
-            session_id=session_id,
-            left=lambda: _left(gateway.left()),
+        )
+        return Session(
+            setup, effects, options, progress=progress, session_id=session_id, left=lambda: _left(gateway.left())
         )
 
     async def run_session(

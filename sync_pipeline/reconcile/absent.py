@@ -10,7 +10,7 @@ from sync_pipeline.ledger.checked import CheckedPage, Target, check_page
 from sync_pipeline.ledger.compare import Difference
 from sync_pipeline.reconcile.relist import ask, relist
 from sync_pipeline.reconcile.unstamped import SQL, select
-from sync_pipeline.sessions.walk import Sender
+from sync_pipeline.sessions.effects import Sender
 from sync_pipeline.store.database import Database
 
 ASKED_AT_ONCE = 100

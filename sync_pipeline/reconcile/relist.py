@@ -9,7 +9,8 @@ from datetime import datetime
 from sync_pipeline.kernel.errors import CursorExpired, ExpansionFailed, PermanentError, TransientError
 from sync_pipeline.kernel.feed import Cursor, Feed, Lane, PageRead, Reply, Request
 from sync_pipeline.polling import cursors
-from sync_pipeline.sessions.walk import READ_ATTEMPTS, Sender
+from sync_pipeline.sessions.effects import Sender
+from sync_pipeline.sessions.walk import READ_ATTEMPTS
 
 LANE: Lane = "P3"
 

@@ -13,7 +13,7 @@ from sync_pipeline.kernel.feed import Connection, Cursor, PageRead, Reply, Unsta
 from sync_pipeline.ledger.checked import CheckedPage, Target
 from sync_pipeline.ledger.compare import Difference
 from sync_pipeline.reconcile.relist import ask
-from sync_pipeline.sessions.walk import Sender
+from sync_pipeline.sessions.effects import Sender
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 

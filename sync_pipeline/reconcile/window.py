@@ -20,9 +20,9 @@ from sync_pipeline.reconcile.quarantined import newer_in_quarantine
 from sync_pipeline.reconcile.relist import relist
 from sync_pipeline.reconcile.unstamped import days_of_turn, unsettled_again, with_causes
 from sync_pipeline.runtime import Runtime
+from sync_pipeline.sessions.effects import Sender
 from sync_pipeline.sessions.reading import apply_pages, records_of
 from sync_pipeline.sessions.setup import Setup
-from sync_pipeline.sessions.walk import Sender
 
 GROUP = 20
 """Pages compared in one statement."""

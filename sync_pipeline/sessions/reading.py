@@ -12,6 +12,7 @@ from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.pages import LandedPage, Landing
 from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.ledger.checked import CheckedPage, check_page
+from sync_pipeline.sessions.effects import Effects
 from sync_pipeline.sessions.setup import Setup
 
 GROUP = 20
@@ -55,16 +56,13 @@ async def apply_pages(
     return totals
 
 
-async def recover(
-    setup: Setup, landing: Landing, ledger: Ledger, objects: ObjectStore, source: str, *, fence: int
-) -> dict[str, Counts]:
+async def recover(setup: Setup, effects: Effects, source: str, *, fence: int) -> dict[str, Counts]:
     """Apply the pages that a killed worker landed but did not apply."""
     totals: dict[str, Counts] = {}
     feeds = setup.connection.feeds[source].yields
-    while pages := await landing.pending(setup.connection.name, feeds, limit=GROUP):
-        done = await apply_pages(
-            setup, ledger, objects, pages, fence=(setup.connection.feed_id(source), fence), count=True
-        )
+    holds = (setup.connection.feed_id(source), fence)
+    while pages := await effects.landing.pending(setup.connection.name, feeds, limit=GROUP):
+        done = await apply_pages(setup, effects.ledger, effects.objects, pages, fence=holds, count=True)
         for feed, counts in done.items():
             totals[feed] = totals.get(feed, Counts()) + counts
     return totals

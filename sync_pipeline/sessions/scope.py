@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from datetime import datetime
 
-from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import TransientError
 from sync_pipeline.kernel.feed import Answer, Connection, Cursor, Request, Surveyed, Surveyor
-from sync_pipeline.landing.pages import Landing, Lease
-from sync_pipeline.sessions.walk import READ_ATTEMPTS, Sender
+from sync_pipeline.landing.pages import Lease
+from sync_pipeline.sessions.effects import Effects
+from sync_pipeline.sessions.walk import READ_ATTEMPTS
 from sync_pipeline.trust.logger import get_logger
 
 LOG = get_logger(__name__)
@@ -22,11 +21,8 @@ async def enter_scope(
     source: str,
     lease: Lease,
     cursor: Cursor,
+    effects: Effects,
     *,
-    landing: Landing,
-    gateway: Sender,
-    clock: Clock,
-    rng: random.Random,
     session: str,
 ) -> tuple[Cursor, int]:
     """(the cursor to go on from, requests made). Under another scope the feed starts from the beginning, and says so.
@@ -35,7 +31,7 @@ async def enter_scope(
     token may read nothing; then nothing is moved.
     """
     feed = connection.feeds[source]
-    kept = await landing.scope(lease.feed)
+    kept = await effects.landing.scope(lease.feed)
     here = connection.scope_of(source)
     before, _, seen = (kept or "").partition(" ")
     same = before == here
@@ -43,9 +39,7 @@ async def enter_scope(
     requests = 0
     if isinstance(feed, Surveyor):
         settled = cursor.opened_at if cursor.is_open else cursor.watermark
-        found, requests = await _survey(
-            feed, seen if same else None, settled, source=source, gateway=gateway, clock=clock, rng=rng, session=session
-        )
+        found, requests = await _survey(feed, seen if same else None, settled, effects, source=source, session=session)
         here, reason = f"{here} {found.seen}".rstrip(), reason or found.restart
     if reason is not None:
         LOG.warning(
@@ -57,7 +51,7 @@ async def enter_scope(
         )
         cursor = Cursor()
     if here != kept:
-        await landing.enter_scope(lease, here, restart=reason, followers=feed.yields[1:])
+        await effects.landing.enter_scope(lease, here, restart=reason, followers=feed.yields[1:])
     return cursor, requests
 
 
@@ -65,15 +59,13 @@ async def _survey(
     feed: Surveyor,
     known: str | None,
     settled: datetime | None,
+    effects: Effects,
     *,
     source: str,
-    gateway: Sender,
-    clock: Clock,
-    rng: random.Random,
     session: str,
 ) -> tuple[Surveyed, int]:
     """Ask until the survey is done. An answer that is not this endpoint's (cut off, an HTML page) is asked for again."""
-    now = clock.now()
+    now = effects.clock.now()
     answers: list[Answer] = []
     requests = failures = 0
     while True:
@@ -84,9 +76,9 @@ async def _survey(
             if failures == READ_ATTEMPTS:
                 raise
             request, _ = answers.pop()
-            await clock.sleep(rng.uniform(0, 0.1 * 2**failures))
+            await effects.clock.sleep(effects.rng.uniform(0, 0.1 * 2**failures))
             step = request
         if not isinstance(step, Request):
             return step, requests
         requests += 1
-        answers.append((step, await gateway.send(step, feed=source, correlation_id=session)))
+        answers.append((step, await effects.gateway.send(step, feed=source, correlation_id=session)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,21 +11,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.canonical import Counts
-from sync_pipeline.kernel.clock import Clock, sleep_unless
-from sync_pipeline.kernel.crash import CrashPlan
+from sync_pipeline.kernel.clock import sleep_unless
 from sync_pipeline.kernel.errors import ClientFault, Deferred, Fenced, PermanentError, SyncError, TransientError
 from sync_pipeline.kernel.feed import Cursor
-from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.owners import this_process
-from sync_pipeline.landing.pages import Landing, Lease
-from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.landing.pages import Lease
 from sync_pipeline.polling.schedule import Left
+from sync_pipeline.sessions.effects import Effects
 from sync_pipeline.sessions.planner import Planner, Seen, Wishes
 from sync_pipeline.sessions.reading import recover
 from sync_pipeline.sessions.scope import enter_scope
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.steps import Budget, PollResult
-from sync_pipeline.sessions.walk import Sender, Walk
+from sync_pipeline.sessions.walk import Walk
 from sync_pipeline.trust.logger import get_logger
 
 LEASE_TTL_S = 60.0
@@ -95,28 +92,18 @@ class Session:
     def __init__(
         self,
         setup: Setup,
-        *,
-        gateway: Sender,
-        landing: Landing,
-        ledger: Ledger,
-        objects: ObjectStore,
-        clock: Clock,
-        rng: random.Random,
+        effects: Effects,
         options: SessionOptions,
-        crash: CrashPlan | None = None,
+        *,
         progress: Progress | None = None,
         session_id: str | None = None,
         left: Callable[[], Left | None] = lambda: None,
     ) -> None:
         self._setup = setup
-        self._gateway = gateway
-        self._landing = landing
-        self._ledger = ledger
-        self._objects = objects
-        self._clock = clock
-        self._rng = rng
+        self._effects = effects
+        self._landing = effects.landing
+        self._clock = effects.clock
         self._options = options
-        self._crash = crash or CrashPlan()
         self._progress = progress
         self._left = left
         self._planner = Planner(
@@ -145,9 +132,9 @@ class Session:
         budget = Budget(self._options.max_calls)
         reports = {source: FeedReport(source) for source in sources}
         await asyncio.gather(*(self._run_feed(source, reports[source], budget, deadline) for source in sources))
-        dead = await self._ledger.expire_held(self._setup.connection.name, ttl_s=self._options.held_ttl_s)
+        dead = await self._effects.ledger.expire_held(self._setup.connection.name, ttl_s=self._options.held_ttl_s)
         for feed in self._setup.feeds:
-            await self._ledger.note_drift(self._setup.target(feed))
+            await self._effects.ledger.note_drift(self._setup.target(feed))
         return SessionReport(
             self.id, self._setup.connection.name, started, self._clock.now(), reports, dead_lettered=dead
         )
@@ -166,20 +153,10 @@ class Session:
             return
         lease, report.cursor = taken
         try:
-            report.recovered = await recover(
-                self._setup, self._landing, self._ledger, self._objects, source, fence=lease.fence
-            )
+            report.recovered = await recover(self._setup, self._effects, source, fence=lease.fence)
             async with self._held(lease):
                 report.cursor, report.requests = await enter_scope(
-                    connection,
-                    source,
-                    lease,
-                    report.cursor,
-                    landing=self._landing,
-                    gateway=self._gateway,
-                    clock=self._clock,
-                    rng=self._rng,
-                    session=self.id,
+                    connection, source, lease, report.cursor, self._effects, session=self.id
                 )
                 await self._poll_until(source, lease, report, budget, deadline)
         except Deferred as deferred:
@@ -216,18 +193,7 @@ class Session:
     async def _poll_until(
         self, source: str, lease: Lease, report: FeedReport, budget: Budget, deadline: datetime
     ) -> None:
-        walk = Walk(
-            setup=self._setup,
-            source=source,
-            gateway=self._gateway,
-            landing=self._landing,
-            ledger=self._ledger,
-            objects=self._objects,
-            clock=self._clock,
-            rng=self._rng,
-            session=self.id,
-            crash=self._crash,
-        )
+        walk = Walk(self._setup, source, self._effects, session=self.id)
         connection = self._setup.connection
         self._planner.recall(source, *await self._landing.recall(connection.feed_id(source)))
         while not self._stop.is_set() and not budget.spent:
@@ -246,7 +212,9 @@ class Session:
                 since=before,
                 calls=max(1, result.requests - changes // connection.feeds[source].page_size),
             )
-            plan = self._planner.after(source, seen, self._clock.now(), jitter=self._rng.random(), left=self._left())
+            plan = self._planner.after(
+                source, seen, self._clock.now(), jitter=self._effects.rng.random(), left=self._left()
+            )
             due = plan.due
             await self._landing.schedule_next(
                 connection.name,

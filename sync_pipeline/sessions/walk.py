@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
-from sync_pipeline.kernel.clock import Clock
-from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
+from sync_pipeline.kernel.crash import CrashPoint
 from sync_pipeline.kernel.errors import CursorExpired, ExpansionFailed, PermanentError, TransientError
 from sync_pipeline.kernel.feed import Cursor, Feed, Lane, PageRead, Reply, Request
-from sync_pipeline.landing.objects import ObjectStore
-from sync_pipeline.landing.pages import FetchedPage, Landing, Lease
-from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.landing.pages import FetchedPage, Lease
 from sync_pipeline.ledger.checked import CheckedPage, check_page
 from sync_pipeline.polling import cursors
+from sync_pipeline.sessions.effects import Effects
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.steps import Budget, Checked, Fetched, Landed, PollResult
 from sync_pipeline.sessions.stream import Stream
@@ -42,41 +39,16 @@ EXPANSION_ATTEMPTS = 3
 """Times a page is asked for before what the vendor cannot add to its records is done without."""
 
 
-class Sender(Protocol):
-    """The gateway, as a walk sees it."""
-
-    async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply: ...
-
-
 class Walk:
     """Walks the windows of one source feed under one lease."""
 
-    def __init__(
-        self,
-        *,
-        setup: Setup,
-        source: str,
-        gateway: Sender,
-        landing: Landing,
-        ledger: Ledger,
-        objects: ObjectStore,
-        clock: Clock,
-        rng: random.Random,
-        session: str,
-        crash: CrashPlan,
-    ) -> None:
+    def __init__(self, setup: Setup, source: str, effects: Effects, *, session: str) -> None:
         self._setup = setup
         self._source = source
         self._feed: Feed = setup.connection.feeds[source]
         self._id = setup.connection.feed_id(source)
-        self._gateway = gateway
-        self._landing = landing
-        self._ledger = ledger
-        self._objects = objects
-        self._clock = clock
-        self._rng = rng
+        self._effects = effects
         self._session = session
-        self._crash = crash
         self._unexpanded = 0
         """Pages whose records were taken alone."""
 
@@ -87,7 +59,9 @@ class Walk:
         says at any time what was done.
         """
         if not result.cursor.is_open:
-            result.cursor = cursors.open_window(result.cursor, now=self._clock.now(), overlap=self._feed.overlap)
+            result.cursor = cursors.open_window(
+                result.cursor, now=self._effects.clock.now(), overlap=self._feed.overlap
+            )
         cursor = result.cursor
         fetched = Stream[Fetched](1)
         checked = Stream[Checked](AHEAD)
@@ -144,11 +118,14 @@ class Walk:
         request = (request.plain or request) if alone else request
         unread = unexpanded = 0
         while True:
-            self._crash.reach(CrashPoint.REQUEST_GRANTED)
+            self._effects.crash.reach(CrashPoint.REQUEST_GRANTED)
             result.requests += 1
             try:
-                reply = await self._gateway.send(
-                    request, feed=self._source, correlation_id=self._session, lane=_lane(cursor, self._clock.now())
+                reply = await self._effects.gateway.send(
+                    request,
+                    feed=self._source,
+                    correlation_id=self._session,
+                    lane=_lane(cursor, self._effects.clock.now()),
                 )
             except ExpansionFailed:
                 if request.plain is None:
@@ -157,7 +134,7 @@ class Walk:
                 if unexpanded == EXPANSION_ATTEMPTS:
                     request = self._alone(request.plain)
             else:
-                self._crash.reach(CrashPoint.REPLY_RECEIVED)
+                self._effects.crash.reach(CrashPoint.REPLY_RECEIVED)
                 if reply.not_modified:
                     return reply, PageRead({}, None)
                 try:
@@ -166,7 +143,7 @@ class Walk:
                     unread += 1
                     if unread == READ_ATTEMPTS:
                         raise
-            await self._clock.sleep(self._rng.uniform(0, 0.1 * 2 ** (unread + unexpanded)))
+            await self._effects.clock.sleep(self._effects.rng.uniform(0, 0.1 * 2 ** (unread + unexpanded)))
 
     def _alone(self, plain: Request) -> Request:
         """A page whose extras the vendor fails to add must not stop the feed: its records are judged as they come."""
@@ -189,12 +166,14 @@ class Walk:
         """Keep the pages that hold records, register them and move the cursor; empty pages only move it."""
         first, after = group[0].cursor, group[-1].after
         full = [one for one in group if one.records]
-        keys = await asyncio.to_thread(self._objects.put, [one.reply for one in full]) if full else []
-        self._crash.reach(CrashPoint.OBJECT_WRITTEN)
+        keys = await asyncio.to_thread(self._effects.objects.put, [one.reply for one in full]) if full else []
+        self._effects.crash.reach(CrashPoint.OBJECT_WRITTEN)
         pages = [
             FetchedPage.of(one.reply, key, one.cursor, tuple(one.records)) for one, key in zip(full, keys, strict=True)
         ]
-        landed = await self._landing.land(lease, pages, after, session=self._session, followers=self._feed.yields[1:])
+        landed = await self._effects.landing.land(
+            lease, pages, after, session=self._session, followers=self._feed.yields[1:]
+        )
         ids = iter(landed)
         records: dict[str, list[CheckedPage]] = {}
         for one in full:
@@ -224,7 +203,7 @@ class Walk:
         self, lease: Lease, landed: Landed, result: PollResult, previous: asyncio.Task[None] | None
     ) -> None:
         for feed, pages in landed.checked.items():
-            applied = await self._ledger.apply(
+            applied = await self._effects.ledger.apply(
                 self._setup.target(feed),
                 pages,
                 fence=(lease.feed, lease.fence),
@@ -249,7 +228,7 @@ class Walk:
             records={feed: sum(page.received for page in pages) for feed, pages in landed.checked.items()},
         )
         if not landed.after.is_open:
-            self._crash.reach(CrashPoint.WINDOW_CLOSED)
+            self._effects.crash.reach(CrashPoint.WINDOW_CLOSED)
 
 
 @asynccontextmanager

@@ -11,7 +11,9 @@ import pytest
 from sync_pipeline.store.embedded import Embedded
 from sync_pipeline_tests.conftest import fresh_database
 from sync_pipeline_tests.integration.gateway_setting import Vendor
+from sync_pipeline_tests.integration.pretix_setting import Pretix, opened
 from sync_pipeline_tests.integration.quota_setting import Tree
+from sync_pipeline_tests.integration.simulator_setting import Setting
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +38,10 @@ def small_pretix(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     }.items():
         monkeypatch.setenv(name, value)
     return database_url
+
+
+@pytest.fixture
+async def pretix(world: Setting, database_url: str, tmp_path: Path) -> AsyncIterator[Pretix]:
+    """The engine on the file's own `world`."""
+    async with opened(world, database_url, tmp_path) as made:
+        yield made

@@ -6,11 +6,13 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sync_pipeline.cli.truth import compare
 from sync_pipeline.gateway.client import Gateway
+from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import SyncError
 from sync_pipeline.kernel.feed import FeedId, Lane, Reply, Request
 from sync_pipeline.runtime import Runtime, build_setup, open_runtime
@@ -22,6 +24,16 @@ from sync_pipeline.vendors.config import ConnectionConfig
 from sync_pipeline_tests.integration.simulator_setting import Setting
 
 Between = Callable[[Request, Reply], Awaitable[None]]
+
+
+@dataclass
+class AheadClock(SystemClock):
+    """The system's clock, some days ahead."""
+
+    days: int = 0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(days=self.days)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,6 @@ SCOPE = "select scope from sync.feed_state where connection = 'pretix' and feed 
 def world() -> Iterator[Setting]:
     with setting(max_commit_lag_s=0, pretix_per_minute=None, pretix_orders=130, eventbrite_orders=0) as running:
         yield running
-
-
-@pytest.fixture
-async def pretix(world: Setting, database_url: str, tmp_path: Path) -> AsyncIterator[Pretix]:
-    async with opened(world, database_url, tmp_path) as made:
-        yield made
 
 
 async def _remark(pretix: Pretix) -> str:

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.reconcile.unstamped import CYCLE
 from sync_pipeline.reconcile.window import WindowReport, reconcile_days
-from sync_pipeline_tests.integration.pretix_setting import Pretix, opened
+from sync_pipeline_tests.integration.pretix_setting import AheadClock, Pretix
 from sync_pipeline_tests.integration.simulator_setting import Setting, setting
-
-
-@dataclass
-class AheadClock(SystemClock):
-    """The system's clock, some days ahead."""
-
-    days: int = 0
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(days=self.days)
 
 
 @pytest.fixture
 def world() -> Iterator[Setting]:
     with setting(max_commit_lag_s=0, pretix_per_minute=None, pretix_orders=130, eventbrite_orders=0) as running:
         yield running
-
-
-@pytest.fixture
-async def pretix(world: Setting, database_url: str, tmp_path: Path) -> AsyncIterator[Pretix]:
-    async with opened(world, database_url, tmp_path) as made:
-        yield made
 
 
 async def tomorrow(pretix: Pretix, feed: str, *, days_ahead: int = 0) -> WindowReport:

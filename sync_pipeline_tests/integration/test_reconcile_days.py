@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +17,8 @@ from sync_pipeline.reconcile.window import WindowReport, reconcile_days
 from sync_pipeline.sessions.verify import verify_store
 from sync_pipeline.telemetry.verdicts import parity
 from sync_pipeline.vendors.pretix import PAGE_SIZE
-from sync_pipeline_tests.integration.pretix_setting import Between, Pretix, Watched, opened
+from sync_pipeline_tests.integration.pretix_setting import AheadClock, Between, Pretix, Watched
 from sync_pipeline_tests.integration.simulator_setting import Setting, setting
-from sync_pipeline_tests.integration.test_pretix_unstamped import AheadClock
 
 MISSING = {("missing_at_vendor", "review"): 1}
 
@@ -29,12 +27,6 @@ MISSING = {("missing_at_vendor", "review"): 1}
 def world() -> Iterator[Setting]:
     with setting(max_commit_lag_s=0, pretix_per_minute=None, pretix_orders=240, eventbrite_orders=0) as running:
         yield running
-
-
-@pytest.fixture
-async def pretix(world: Setting, database_url: str, tmp_path: Path) -> AsyncIterator[Pretix]:
-    async with opened(world, database_url, tmp_path) as made:
-        yield made
 
 
 async def reconciled(
