@@ -46,6 +46,7 @@ SETTINGS = {
     "max_wal_size": "'2GB'",
     "work_mem": "'16MB'",
     "jit": "off",
+    "autovacuum_naptime": "'5s'",
     "wal_compression": "on",
     "timezone": "'UTC'",
     "log_timezone": "'UTC'",
