@@ -16,8 +16,8 @@
   rhythm, against the best constant schedule, and against this policy when it is told every source's rhythm.
   `round_robin_over_ours`, `cron_over_ours`: weighted staleness in the hotel world; `detection_...` the mean time to see a
   change there.
-- `grant_p50_ms`: one grant by one worker on an idle machine: the least of ten medians, since what else the machine does comes
-  and goes.
+- `grant_p50_ms`: one grant by one worker on an idle machine: the least of twelve medians, half of them taken before
+  `limits` and half after, since what else the machine does comes and goes.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ async def _grant_cost(server: Embedded) -> float:
         )
         await quota.open()
         medians = []
-        for _ in range(10):
+        for _ in range(6):
             costs = []
             for _ in range(300):
                 await quota.close()  # nothing in hand: each one asks
@@ -260,6 +260,8 @@ def main() -> None:
             "freshness": lambda: freshness(quick=options.quick, say=say),
         }
         figures |= _run(alone, options.only)
+        if "grant_p50_ms" in figures:
+            figures["grant_p50_ms"] = min(figures["grant_p50_ms"], _run(alone, ["grant"])["grant_p50_ms"])
         with ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(_run, group, options.only) for group in (fleets, beside)]:
                 figures |= done.result()
