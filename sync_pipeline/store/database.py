@@ -23,6 +23,12 @@ STATEMENTS_AT_ONCE = 2
 PATIENCE_S = 60.0
 """Longest wait for a free connection, where the caller names no other."""
 
+IDLE_S = 120.0
+"""Longest that a transaction may do nothing. No step of ours takes that long: whoever holds it has been stopped (a host that
+sleeps, a SIGSTOP), and its locks hold up the worker that took its lease."""
+
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
+
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -41,14 +47,20 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, *, min_size: int = 1, max_size: int = 4, application_name: str = "sync_pipeline"
+        cls,
+        url: str,
+        *,
+        min_size: int = 1,
+        max_size: int = 4,
+        application_name: str = "sync_pipeline",
     ) -> AsyncIterator[Database]:
         """Open the pools; `min_size` and `max_size` are of the one for transactions. Raises ConfigurationError when the
         database cannot be reached."""
         await _probe(url)
 
         def pool(*, least: int, most: int, autocommit: bool) -> Pool:
-            settings = {"application_name": application_name, "options": "-c timezone=UTC", "autocommit": autocommit}
+            options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={IDLE_S * 1000:.0f}"
+            settings = {"application_name": application_name, "options": options, "autocommit": autocommit}
             return AsyncConnectionPool(
                 url, min_size=least, max_size=most, open=False, kwargs=settings, timeout=PATIENCE_S
             )
@@ -112,7 +124,7 @@ def _lost_is_transient(patience_s: float) -> Iterator[None]:
         raise TransientError(
             f"no database connection became free in {patience_s:g} s; the transaction was not begun and will be tried again"
         ) from None
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except LOST as error:
         raise TransientError(
             f"the database connection was lost ({type(error).__name__}); the transaction was rolled back and its work will "
             "be done again"

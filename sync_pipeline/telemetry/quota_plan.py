@@ -23,13 +23,8 @@ class Forecast:
     exhausted_at: datetime | None
 
 
-def day_start(zone: str, now: datetime) -> datetime:
-    """The last midnight of the vendor's day."""
-    local = now.astimezone(ZoneInfo(zone))
-    return datetime.combine(local.date(), time(), ZoneInfo(zone)).astimezone(now.tzinfo)
-
-
 def day_end(zone: str, now: datetime) -> datetime:
+    """The next midnight of the vendor's day."""
     local = now.astimezone(ZoneInfo(zone))
     return datetime.combine(local.date() + timedelta(days=1), time(), ZoneInfo(zone)).astimezone(now.tzinfo)
 

@@ -349,6 +349,25 @@ class TestTransactions:
         async with database.transaction() as conn:
             assert await (await conn.execute("select current_setting('timezone')")).fetchone() == ("UTC",)
 
+    async def test_a_worker_that_was_stopped_does_not_keep_its_locks(
+        self, database: Database, database_url: str
+    ) -> None:
+        lock = "select pg_advisory_xact_lock(7)"
+
+        async def stands_still() -> None:
+            async with database.transaction() as conn:
+                await conn.execute("set local idle_in_transaction_session_timeout = 100")
+                await conn.execute(lock)
+                async with Database.open(database_url) as others, others.transaction() as other:
+                    await other.execute(lock)  # comes as soon as the server has put an end to the one above
+                await conn.execute("select 1")
+
+        with pytest.raises(TransientError, match="connection was lost"):
+            await stands_still()
+        async with database.transaction() as conn:
+            found = await conn.execute("select current_setting('idle_in_transaction_session_timeout')")
+            assert await found.fetchone() == ("2min",)
+
     async def test_a_statement_on_a_lost_connection_may_pass(self, database_url: str) -> None:
         async with Database.open(database_url, max_size=1) as database:
             await database.statement("select 1", {})
