@@ -7,6 +7,7 @@ import base64
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from types import TracebackType
 from urllib.parse import urlencode, urlsplit
 
@@ -35,6 +36,7 @@ class Http:
         self._connection = connection
         self._now = now
         self._origin = _origin(connection.base_url)
+        self._named = connection.api.named if isinstance(connection.api, Naming) else attrgetter("endpoint")
         self._in_flight = asyncio.Semaphore(connection.max_in_flight)
         self._session: aiohttp.ClientSession | None = None
 
@@ -67,8 +69,7 @@ class Http:
 
     def _what(self, request: Request) -> str:
         """What was asked of whom, for messages."""
-        api = self._connection.api
-        return f"{self._connection.name} {api.named(request) if isinstance(api, Naming) else request.endpoint}"
+        return f"{self._connection.name} {self._named(request)}"
 
     def url(self, request: Request) -> str:
         """The full URL without parameters. Raises PermanentError for one that leaves the connection's host: the
