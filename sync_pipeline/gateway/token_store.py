@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
 
 from sync_pipeline.gateway.exchange import Pair
@@ -16,7 +15,7 @@ from sync_pipeline.gateway.tokens import TokenState
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import TransientError
-from sync_pipeline.store.database import Database
+from sync_pipeline.store.database import LOST, Database
 from sync_pipeline.store.sql import queries
 from sync_pipeline.trust.sealing import Sealer
 from sync_pipeline.trust.secrets import Secret
@@ -165,7 +164,7 @@ class Lock:
             written = await self._store._write(self._conn, state, pair, expected)
             crash.reach(CrashPoint.REFRESH_BEFORE_COMMIT)
             await self._conn.commit()
-        except (psycopg.OperationalError, psycopg.InterfaceError):
+        except LOST:
             return await self._store._keep(state, pair, expected)
         crash.reach(CrashPoint.REFRESH_AFTER_COMMIT)
         return written

@@ -28,7 +28,7 @@ IDLE_S = 120.0
 sleeps, a SIGSTOP), and its locks hold up the worker that took its lease."""
 
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
-
+"""The errors that say that a connection is gone, and with it the transaction on it."""
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
