@@ -33,7 +33,11 @@ SURPRISE = 9.0
 """The squared standard score at which the fast scale weighs as much as the slow one."""
 PROFILE_S = 8 * 7 * 24 * HOUR
 PROFILE_SHRINK = 20.0
-"""Expected changes in a bin at which its own evidence weighs as much as the neutral factor 1."""
+"""Expected changes behind a factor for an hour of the day, or a day, at which evidence weighs as much as the neutral 1."""
+PROFILE_REACH = 2
+"""An hour of the day is seen with so many hours before and after it: a rhythm is smooth, and changes are few."""
+BIN_SHRINK = 40.0
+"""Expected changes in a bin at which its own evidence weighs as much as its hour times its day."""
 PROFILE_SPAN_S = 24 * HOUR
 """A longer window says nothing about hours."""
 VOLATILITY_WEIGHT = 0.05
@@ -88,17 +92,25 @@ def fresh(prior_shape: Floats, prior_rate: Floats) -> Rows:
 
 
 def profile(rows: Rows) -> Floats:
-    """n x 168 factors with mean 1: hour of day times day of week, then the bin itself, each shrunk towards the coarser."""
+    """n x 168 factors with mean 1: hour of day (and its neighbours) times day of week, then the bin itself, each shrunk
+    towards the coarser."""
     n = rows.seen.shape[0]
     seen, flat = rows.seen.reshape(n, 7, 24), rows.flat.reshape(n, 7, 24)
     whole = np.maximum(flat.sum(axis=(1, 2)), 1e-12)
     level = (seen.sum(axis=(1, 2)) + PROFILE_SHRINK) / (whole + PROFILE_SHRINK)
     flat = flat * level[:, None, None]
-    hour = (seen.sum(axis=1) + PROFILE_SHRINK) / (flat.sum(axis=1) + PROFILE_SHRINK)
+    hour = (_around(seen.sum(axis=1)) + PROFILE_SHRINK) / (_around(flat.sum(axis=1)) + PROFILE_SHRINK)
     day = (seen.sum(axis=2) + PROFILE_SHRINK) / (flat.sum(axis=2) + PROFILE_SHRINK)
     coarse = hour[:, None, :] * day[:, :, None]
-    factors = ((seen + PROFILE_SHRINK * coarse) / (flat + PROFILE_SHRINK)).reshape(n, WEEK_HOURS)
+    factors = ((seen + BIN_SHRINK * coarse) / (flat + BIN_SHRINK)).reshape(n, WEEK_HOURS)
     return np.asarray(factors / factors.mean(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _around(hours: Floats) -> Floats:
+    """n x 24: each hour of the day with the hours about it, across midnight too."""
+    whole = np.concatenate([hours[:, -PROFILE_REACH:], hours, hours[:, :PROFILE_REACH]], axis=1)
+    summed = np.cumsum(np.concatenate([np.zeros((hours.shape[0], 1)), whole], axis=1), axis=1)
+    return np.asarray(summed[:, 2 * PROFILE_REACH + 1 :] - summed[:, : -2 * PROFILE_REACH - 1], dtype=np.float64)
 
 
 def cumulative(factors: Floats) -> Floats:

@@ -11,9 +11,13 @@
 - `refreshes_per_generation`: exchanges by the token generations they made, 32 workers contending for a rotating refresh
   token; `spent_refresh_uses` of them and of runs in which a worker is killed at each step of a refresh; `expiry_401`:
   answers 401 in a week of simulated time.
-- `staleness_vs_optimum`, `lag_vs_optimum` (1.05 = 5 % worse; `_wrong_prior`: having believed in thirty times the rate) and
-  `gain_captured_min`: the worst of the worlds whose rates are constant. `rhythm_...`: where rates have a daily and weekly
-  rhythm, against the best constant schedule, and against this policy when it is told every source's rhythm.
+- `staleness_vs_optimum`, `lag_vs_optimum` (1.05 = 5 % worse; `_wrong_prior`: having believed in thirty times the rate): the
+  worst of all worlds. The optimum is the best constant schedule of one who knows all mean rates, in closed form.
+  `gain_captured_min`: of what is possible over round robin, where rates are constant.
+- `rhythm_vs_optimum`: the same, the worst of the worlds with daily and weekly rhythm. Who knows the rhythm too can do better
+  than any constant schedule, `rhythm_least_possible` of its loss where that is most (a solver's lower bound);
+  `rhythm_vs_least_possible`: ours beside it. `..._vs_told`: beside this policy told every rate and rhythm.
+- The hotel world:
   `round_robin_over_ours`, `cron_over_ours`: weighted staleness in the hotel world; `detection_...` the mean time to see a
   change there.
 - `grant_p50_ms`: one grant by one worker on an idle machine: the least of twelve medians, half of them taken before

@@ -4,7 +4,8 @@ Losses per source under polls T apart at rate d, with x = d * T:
 lag        w x / 2                       (changes unseen on average)
 staleness  w * mean over [0, x] of Ein   (mean of H(n); Ein(u) = integral of (1 - e^-v)/v)
 freshness  w (1 - (1 - e^-x)/x)          (share of time with any change unseen)
-All are convex in the number of polls, so one price for a call and bisection find the best split. Stationary rates.
+All are convex in the number of polls, so one price for a call and bisection find the best split. Constant rates; what a
+schedule loses where rates have a rhythm is here too (`accrued`), and the least that it can lose in `clairvoyant.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+HOUR = 3600.0
 
 GRID = np.concatenate([[0.0], np.geomspace(1e-9, 1e9, 36_001)])
 _EIN_SLOPE = np.concatenate([[1.0], -np.expm1(-GRID[1:]) / GRID[1:]])
@@ -32,17 +34,36 @@ def loss(objective: str, rate: Floats, weight: Floats, interval: Floats) -> floa
     return float(np.sum(weight * each))
 
 
-def accrued(objective: str, rate: Floats, age: Floats) -> Floats:
-    """The loss of a source of weight 1 from a poll until `age` seconds after it, in expectation."""
-    x = rate * age
+def summed(objective: str, x: Floats) -> Floats:
+    """The loss of a source of weight 1 and rate 1 from a poll until x seconds after it, in expectation."""
     if objective == "lag":
-        return x * age / 2
+        return x * x / 2
     if objective == "staleness":
-        return np.interp(x, GRID, EIN_SUM) / rate
-    return age + np.expm1(-x) / rate
+        return np.interp(x, GRID, EIN_SUM)
+    return x + np.expm1(-x)
 
 
-def _worth(objective: str, rate: Floats, weight: Floats, interval: Floats) -> Floats:
+def accrued(objective: str, rate: Floats, factors: Floats, polled: Floats, until: Floats) -> Floats:
+    """The loss of a source of weight 1 from its poll at `polled` to `until`, in expectation. Its rate is `rate` times the
+    factor of the hour (`factors`: n x 168, or n x 1 where it is constant); both instants are seconds since a Monday."""
+    hours = factors.shape[1]
+    if hours == 1:
+        return summed(objective, rate * (until - polled)) / rate
+    first = np.floor(polled / HOUR).astype(np.int64)
+    pieces = np.floor(until / HOUR).astype(np.int64) - first + 1
+    begins = np.cumsum(pieces) - pieces
+    row = np.repeat(np.arange(rate.shape[0]), pieces)
+    hour = np.arange(row.shape[0]) - np.repeat(begins - first, pieces)
+    since = np.maximum(hour * HOUR, polled[row])
+    there = rate[row] * factors[row, hour % hours]
+    more = there * np.maximum(np.minimum((hour + 1) * HOUR, until[row]) - since, 0.0)
+    so_far = np.cumsum(more) - more
+    unseen = np.maximum(so_far - np.repeat(so_far[begins], pieces), 0.0)
+    each = (summed(objective, unseen + more) - summed(objective, unseen)) / there
+    return np.asarray(np.add.reduceat(each, begins), dtype=np.float64)
+
+
+def worth(objective: str, rate: Floats, weight: Floats, interval: Floats) -> Floats:
     """What one more poll per second takes off the loss: -d loss / d(1/T) by central differences, on purpose."""
     step = 1e-4
     up, down = 1 / interval * (1 + step), 1 / interval * (1 - step)
@@ -70,7 +91,7 @@ def optimum(objective: str, rate: Floats, weight: Floats, budget: float, floor: 
         for _ in range(40):
             middle = (low + high) / 2
             # Worth rises with the interval: too little worth means polls too dense.
-            poor = _worth(objective, rate, weight, np.exp(middle)) < np.exp(log_price)
+            poor = worth(objective, rate, weight, np.exp(middle)) < np.exp(log_price)
             low, high = np.where(poor, middle, low), np.where(poor, high, middle)
         return np.exp((low + high) / 2)
 

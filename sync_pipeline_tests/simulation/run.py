@@ -72,15 +72,15 @@ class Measured:
     oldest_s: float
     over_ceiling: int
     expected: float
-    """The loss of the setting's objective that these polls have in expectation, at the true mean rates: what was measured,
-    without the luck of when the changes fell. It holds where rates are constant and nobody hints: then a poll's instant
-    knows nothing of what its own source did since the last one."""
+    """The loss of the setting's objective that these polls have in expectation, at the true rates: what was measured,
+    without the luck of when the changes fell. It holds where nobody hints: then a poll's instant knows nothing of what its
+    own source did since the last one."""
 
 
 def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
     """Spend the quota evenly: each step's calls go out one after the other, in the planner's order."""
     n, end, begin = world.n, world.days * DAY, setting.warm_days * DAY
-    sources = np.arange(n)
+    sources, rhythms = np.arange(n), world.rhythms
     seen_until = np.searchsorted(world.changes, sources * SPACING)
     heard_until = np.searchsorted(world.hints, sources * SPACING)
     last = np.zeros(n)
@@ -90,11 +90,17 @@ def simulate(world: World, planner: Planner, setting: Setting) -> Measured:
     polls, oldest, over, credit, expected = 0, 0.0, 0, 0.0, 0.0
 
     def expect(rows: NDArray[np.int64], at: Floats) -> float:
-        since = np.maximum(begin - last[rows], 0.0)
-        until = np.maximum(at - last[rows], since)
-        rates, objective = world.rates[rows], setting.objective
-        lost = optimum.accrued(objective, rates, until) - optimum.accrued(objective, rates, since)
-        return float(world.weights[rows] @ lost)
+        rates, factors, weights = world.rates[rows], rhythms[rows], world.weights[rows]
+        until = np.maximum(at, begin)
+        lost = float(weights @ optimum.accrued(setting.objective, rates, factors, last[rows], until))
+        early = last[rows] < begin
+        if bool(early.any()):
+            before = np.full(int(early.sum()), begin)
+            lost -= float(
+                weights[early]
+                @ optimum.accrued(setting.objective, rates[early], factors[early], last[rows][early], before)
+            )
+        return lost
 
     def account(rows: NDArray[np.int64], at: Floats, real: bool) -> NDArray[np.int64]:
         """Measure what these polls reveal; how many changes each found."""

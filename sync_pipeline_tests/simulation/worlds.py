@@ -32,6 +32,11 @@ class World:
     hints: Floats
 
     @property
+    def rhythms(self) -> Floats:
+        """`profiles`, or one column of ones where the rates are constant."""
+        return self.profiles if bool((self.profiles != 1.0).any()) else self.profiles[:, :1]
+
+    @property
     def n(self) -> int:
         return int(self.rates.shape[0])
 
