@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -23,6 +24,7 @@ from sync_pipeline.polling.estimate import (
     observe,
     rate_at,
 )
+from sync_pipeline.polling.evidence import Floats, fresh, profile
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -196,3 +198,27 @@ def test_stored_nonsense_is_refused() -> None:
         Observation(START, False, 3)
     with pytest.raises(ValueError, match="positive"):
         Prior(0.0)
+
+
+@given(shift=st.integers(0, 23), seed=st.integers(0, 2**16))
+def test_a_rhythm_that_lies_across_midnight_is_learned_like_any_other(shift: int, seed: int) -> None:
+    """The same days, begun some hours later, have the same factors some hours later."""
+    rng = np.random.default_rng(seed)
+    seen, flat = rng.random((1, 24)) * 50, rng.random((1, 24)) * 50
+
+    def factors(hours: int) -> Floats:
+        rows = fresh(np.array([0.5]), np.array([1 / DAY]))
+        week = (np.tile(np.roll(each, hours, axis=1), 7) for each in (seen, flat))
+        return profile(replace(rows, **dict(zip(("seen", "flat"), week, strict=True))))
+
+    assert np.allclose(factors(shift)[0, :24], np.roll(factors(0)[0, :24], shift))
+
+
+def test_a_few_changes_in_neighbouring_hours_tell_more_than_the_same_number_far_apart() -> None:
+    rows = fresh(np.full(2, 0.5), np.full(2, 1 / DAY))
+    seen, flat = np.zeros((2, 7, 24)), np.full((2, 7, 24), 1.0)
+    seen[0, :, 9:12] = 8.0
+    seen[1, :, [3, 11, 19]] = 8.0
+    factors = profile(replace(rows, seen=seen.reshape(2, 168), flat=flat.reshape(2, 168)))
+    assert factors[0, 10] > 1.5 * factors[1, 11]
+    assert np.allclose(factors.mean(axis=1), 1.0)
