@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -59,7 +60,9 @@ class Database:
         await _probe(url)
 
         def pool(*, least: int, most: int, autocommit: bool) -> Pool:
-            options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={IDLE_S * 1000:.0f}"
+            # After those of the URL, and so before them where both set the same.
+            ours = f"-c timezone=UTC -c idle_in_transaction_session_timeout={IDLE_S * 1000:.0f}"
+            options = f"{conninfo_to_dict(url).get('options') or ''} {ours}".strip()
             settings = {"application_name": application_name, "options": options, "autocommit": autocommit}
             return AsyncConnectionPool(
                 url, min_size=least, max_size=most, open=False, kwargs=settings, timeout=PATIENCE_S

@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -367,6 +368,13 @@ class TestTransactions:
         async with database.transaction() as conn:
             found = await conn.execute("select current_setting('idle_in_transaction_session_timeout')")
             assert await found.fetchone() == ("2min",)
+
+    async def test_options_of_the_url_hold_unless_ours_say_otherwise(self, database_url: str) -> None:
+        own = quote("-c work_mem=7MB -c timezone=Europe/Berlin")
+        separator = "&" if "?" in database_url else "?"
+        async with Database.open(f"{database_url}{separator}options={own}") as database:
+            asked = "select current_setting('work_mem'), current_setting('timezone')"
+            assert await database.statement(asked, {}) == [("7MB", "UTC")]
 
     async def test_a_statement_on_a_lost_connection_may_pass(self, database_url: str) -> None:
         async with Database.open(database_url, max_size=1) as database:
