@@ -26,6 +26,7 @@ from sync_pipeline.landing.pages import Landing
 from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.polling.schedule import Left, span_of
 from sync_pipeline.sessions.effects import Effects
+from sync_pipeline.sessions.planner import Wishes
 from sync_pipeline.sessions.replay import Quarantine
 from sync_pipeline.sessions.session import Progress, Session, SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import FeedSetup, Receiver, Setup
@@ -50,10 +51,8 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
             contract=load_contract(
                 contract_of(config, feed), options=feed.contract_options, connection=config.name, vendor=config.vendor
             ),
+            wishes=Wishes(feed.target_lag_s, feed.floor_s, feed.ceiling_s),
             handoff=feed.handoff and config.handoff_url is not None,
-            target_lag_s=feed.target_lag_s,
-            floor_s=feed.floor_s,
-            ceiling_s=feed.ceiling_s,
         )
         for feed in config.feeds
         if feed.enabled

@@ -169,7 +169,7 @@ async def _results(
         "conservation": verdicts.conservation(facts),
         "rejection_rate": verdicts.rejection_rate(facts, codes),
         "cursor_drift": verdicts.cursor_drift(feed_id, facts),
-        "lag": verdicts.lag(lag_p95_s, setup.feeds[feed].target_lag_s),
+        "lag": verdicts.lag(lag_p95_s, setup.feeds[feed].wishes.target_lag_s),
     }
     return results + list(_checks(context, setup, feed, found))
 

@@ -73,7 +73,7 @@ def session_specs(config: ConnectionConfig, setup: Setup) -> list[dg.AssetSpec]:
     """The stages that a session materializes, of every feed, with freshness from the feed's target."""
     specs: list[dg.AssetSpec] = []
     for feed, feed_setup in setup.feeds.items():
-        seconds = max(600.0, 3 * feed_setup.ceiling_s)
+        seconds = max(600.0, 3 * feed_setup.wishes.ceiling_s)
         policy = dg.FreshnessPolicy.time_window(
             fail_window=timedelta(seconds=2 * seconds), warn_window=timedelta(seconds=seconds)
         )

@@ -26,8 +26,11 @@ class Wishes:
     """What an operator wants of one feed. Seconds."""
 
     target_lag_s: float
+    """Freshness target: vendor change to canonical row."""
     floor_s: float
+    """Shortest time between two polls."""
     ceiling_s: float
+    """Longest time between two polls, whatever the change rate."""
 
 
 @dataclass(frozen=True, slots=True)

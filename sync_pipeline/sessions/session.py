@@ -18,7 +18,7 @@ from sync_pipeline.landing.owners import this_process
 from sync_pipeline.landing.pages import Lease
 from sync_pipeline.polling.schedule import Left
 from sync_pipeline.sessions.effects import Effects
-from sync_pipeline.sessions.planner import Planner, Seen, Wishes
+from sync_pipeline.sessions.planner import Planner, Seen
 from sync_pipeline.sessions.reading import recover
 from sync_pipeline.sessions.scope import enter_scope
 from sync_pipeline.sessions.setup import Setup
@@ -108,10 +108,7 @@ class Session:
         self._left = left
         self._planner = Planner(
             setup.connection.windows,
-            {
-                source: Wishes(each.target_lag_s, each.floor_s, each.ceiling_s)
-                for source, each in ((name, setup.feeds[name]) for name in setup.sources())
-            },
+            {source: setup.feeds[source].wishes for source in setup.sources()},
         )
         self.id = session_id or uuid.uuid4().hex
         self._log = get_logger(__name__).bind(connection=setup.connection.name, correlation_id=self.id)

@@ -8,20 +8,16 @@ from dataclasses import dataclass
 from sync_pipeline.kernel.canonical import Contract
 from sync_pipeline.kernel.feed import Connection, Feed, FeedId
 from sync_pipeline.ledger.checked import Target
+from sync_pipeline.sessions.planner import Wishes
 
 
 @dataclass(frozen=True, slots=True)
 class FeedSetup:
-    """One feed's contract and targets. Times in seconds."""
+    """One feed's contract and targets."""
 
     contract: Contract
+    wishes: Wishes
     handoff: bool = False
-    target_lag_s: float = 60.0
-    """Freshness target: vendor change to canonical row."""
-    floor_s: float = 5.0
-    """Shortest time between two polls."""
-    ceiling_s: float = 900.0
-    """Longest time between two polls, whatever the change rate."""
 
 
 @dataclass(frozen=True, slots=True)
