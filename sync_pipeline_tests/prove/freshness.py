@@ -123,7 +123,7 @@ FULL = (
 QUICK = [
     World("lognormal", 1000, 0.5, True, "staleness", "changed", warm_days=21, days=10, step=40),
     World("lognormal", 1000, 0.5, False, "lag", "count", warm_days=21, days=10, step=40),
-    World("lognormal", 50, 0.5, True, "staleness", "changed", days=7, step=1, saved=4, strength=1.0, solved=True),
+    World("lognormal", 20, 0.5, True, "staleness", "changed", 21, 7, 1, 4, strength=1.0, solved=True),
 ]
 
 
