@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import Any
 
@@ -31,21 +31,7 @@ class World:
     solved: bool = False
 
     def compared(self) -> Compared:
-        return compare(
-            tail=self.tail,
-            n=self.n,
-            quota=self.quota,
-            tied=self.tied,
-            objective=self.objective,
-            sight=self.sight,
-            warm_days=self.warm_days,
-            days=self.days,
-            step=self.step,
-            saved=self.saved,
-            warm_step=self.warm_step,
-            strength=self.strength,
-            solved=self.solved,
-        )
+        return compare(**asdict(self))
 
 
 def _small(objective: Objective, sight: Sight) -> list[World]:
@@ -144,10 +130,10 @@ def freshness(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         worlds = QUICK if quick else FULL
         for world, row in zip(worlds, pool.map(_compared, worlds), strict=True):
             rows.append((world, row))
-            solved = f", least possible {row.least:.3f}" if world.solved else ""
+            bound = f", least possible {row.least:.3f}" if world.solved else ""
             say(
                 f"  {row.name}: {row.ours:.3f} of the optimum, wrong prior {row.wrong_prior:.3f}, told the rates "
-                f"{row.told:.3f}, round robin {row.round_robin:.3f}, gain {row.gain_captured:.2f}{solved}"
+                f"{row.told:.3f}, round robin {row.round_robin:.3f}, gain {row.gain_captured:.2f}{bound}"
             )
         figures = hotel.result()
     everywhere = [row for _, row in rows]

@@ -53,7 +53,8 @@ def least(
     objective: str, rate: Floats, weight: Floats, factors: Floats, budget: float, floor: float, ceiling: float
 ) -> float:
     """A loss per unit of time that no schedule of `budget` calls per second goes below. `factors`: n x 168."""
-    mean = optimum.optimum(objective, rate, weight, budget, floor, ceiling)
+    constant = optimum.log_price(objective, rate, weight, budget, floor, ceiling)
+    mean = optimum.intervals(objective, rate, weight, constant, floor, ceiling)
     fast = mean < FAST_S
     alike = _grouped(objective, rate, weight, factors, mean, ceiling, np.flatnonzero(~fast))
     busy = _Fast((rate[:, None] * factors)[fast], weight[fast])
@@ -67,12 +68,7 @@ def least(
         return cost - budget * float(price.mean()), polls
 
     # A flat price first, as if the week's calls could be spent at any hour of it.
-    low, high = -60.0, 60.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        affordable = np.sum(1 / _stationary(objective, rate, weight, np.exp(middle), floor, ceiling)) <= budget
-        low, high = (low, middle) if affordable else (middle, high)
-    low, high = high - np.log(4), high + np.log(4)
+    low, high = constant - np.log(4), constant + np.log(4)
     best, found, wanted = -np.inf, np.zeros(WEEK), np.zeros(WEEK)
     for _ in range(FLAT_STEPS):
         middle = (low + high) / 2
@@ -89,26 +85,15 @@ def least(
     return best
 
 
-def _stationary(objective: str, rate: Floats, weight: Floats, price: float, floor: float, ceiling: float) -> Floats:
-    """The best interval at a constant rate and price, by bisection on what one poll is worth."""
-    low, high = np.full(rate.shape, np.log(floor)), np.full(rate.shape, np.log(ceiling))
-    for _ in range(40):
-        middle = (low + high) / 2
-        poor = optimum.worth(objective, rate, weight, np.exp(middle)) < price
-        low, high = np.where(poor, middle, low), np.where(poor, high, middle)
-    return np.asarray(np.exp((low + high) / 2), dtype=np.float64)
-
-
 def _quick(objective: str, busy: _Fast, price: Floats, floor: float) -> tuple[float, Floats]:
     """Cost per unit of time, and polls by hour, of sources that see a constant rate between two polls."""
     if not busy.rates.size:
         return 0.0, np.zeros(WEEK)
-    weights = np.broadcast_to(busy.weights[:, None], busy.rates.shape)
     polls, cost = np.zeros(WEEK), 0.0
     for hour in range(WEEK):
-        rates, weighs = busy.rates[:, hour], weights[:, hour]
-        interval = _stationary(objective, rates, weighs, float(price[hour]), floor, 100 * HOUR)
-        cost += optimum.loss(objective, rates, weighs, interval) + float(np.sum(price[hour] / interval))
+        rates = busy.rates[:, hour]
+        interval = optimum.intervals(objective, rates, busy.weights, float(np.log(price[hour])), floor, 100 * HOUR)
+        cost += optimum.loss(objective, rates, busy.weights, interval) + float(np.sum(price[hour] / interval))
         polls[hour] = np.sum(HOUR / interval)
     return cost / WEEK, polls
 

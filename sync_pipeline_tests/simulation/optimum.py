@@ -63,7 +63,7 @@ def accrued(objective: str, rate: Floats, factors: Floats, polled: Floats, until
     return np.asarray(np.add.reduceat(each, begins), dtype=np.float64)
 
 
-def worth(objective: str, rate: Floats, weight: Floats, interval: Floats) -> Floats:
+def _worth(objective: str, rate: Floats, weight: Floats, interval: Floats) -> Floats:
     """What one more poll per second takes off the loss: -d loss / d(1/T) by central differences, on purpose."""
     step = 1e-4
     up, down = 1 / interval * (1 + step), 1 / interval * (1 - step)
@@ -79,30 +79,38 @@ def worth(objective: str, rate: Floats, weight: Floats, interval: Floats) -> Flo
     return (each(down) - each(up)) / (up - down)
 
 
-def optimum(objective: str, rate: Floats, weight: Floats, budget: float, floor: float, ceiling: float) -> Floats:
-    """The intervals of the best periodic schedule within floor and ceiling (seconds), for `budget` calls per second."""
+def intervals(objective: str, rate: Floats, weight: Floats, log_price: float, floor: float, ceiling: float) -> Floats:
+    """The best interval of each source at this price of a call (its natural logarithm), within floor and ceiling."""
+    if objective == "lag":
+        return np.clip(np.sqrt(2 * np.exp(log_price) / (weight * rate)), floor, ceiling)
+    n = rate.shape[0]
+    low, high = np.full(n, np.log(floor)), np.full(n, np.log(ceiling))
+    for _ in range(40):
+        middle = (low + high) / 2
+        # Worth rises with the interval: too little worth means polls too dense.
+        poor = _worth(objective, rate, weight, np.exp(middle)) < np.exp(log_price)
+        low, high = np.where(poor, middle, low), np.where(poor, high, middle)
+    return np.asarray(np.exp((low + high) / 2), dtype=np.float64)
+
+
+def log_price(objective: str, rate: Floats, weight: Floats, budget: float, floor: float, ceiling: float) -> float:
+    """The price of a call at which the best intervals cost `budget` calls per second (its natural logarithm)."""
     n = rate.shape[0]
     assert n / ceiling < budget < n / floor
-
-    def given(log_price: float) -> Floats:
-        if objective == "lag":
-            return np.clip(np.sqrt(2 * np.exp(log_price) / (weight * rate)), floor, ceiling)
-        low, high = np.full(n, np.log(floor)), np.full(n, np.log(ceiling))
-        for _ in range(40):
-            middle = (low + high) / 2
-            # Worth rises with the interval: too little worth means polls too dense.
-            poor = worth(objective, rate, weight, np.exp(middle)) < np.exp(log_price)
-            low, high = np.where(poor, middle, low), np.where(poor, high, middle)
-        return np.exp((low + high) / 2)
-
     low, high = -60.0, 60.0
     for _ in range(50):
         middle = (low + high) / 2
-        if float(np.sum(1 / given(middle))) > budget:
+        if float(np.sum(1 / intervals(objective, rate, weight, middle, floor, ceiling))) > budget:
             low = middle
         else:
             high = middle
-    return given(high)
+    return high
+
+
+def optimum(objective: str, rate: Floats, weight: Floats, budget: float, floor: float, ceiling: float) -> Floats:
+    """The intervals of the best periodic schedule within floor and ceiling (seconds), for `budget` calls per second."""
+    price = log_price(objective, rate, weight, budget, floor, ceiling)
+    return intervals(objective, rate, weight, price, floor, ceiling)
 
 
 def best(objective: str, rate: Floats, weight: Floats, budget: float, floor: float, ceiling: float) -> float:
