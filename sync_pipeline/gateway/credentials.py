@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from sync_pipeline.gateway.http import Http
-from sync_pipeline.gateway.static_source import Alert, StaticSource, TokenSource
+from sync_pipeline.gateway.static_source import Alert, Send, StaticSource, TokenSource
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.crash import CrashPlan
-from sync_pipeline.kernel.feed import Connection, Reply, Request
+from sync_pipeline.kernel.feed import Connection, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.secrets import SecretProvider
 
@@ -27,10 +28,10 @@ async def credentials(
     random: Callable[[], float],
     alert: Alert | None = None,
     crash: CrashPlan | None = None,
-    send: Callable[[Http, Request], Awaitable[Reply]] | None = None,
+    granted: Callable[[Http, Request], Awaitable[Send]] | None = None,
 ) -> AsyncIterator[TokenSource | None]:
     """The connection's token source; None where it sends no credential. An exchange under way is waited for at the end.
-    `send` sends an exchange, where more than sending it is to be done.
+    `granted` waits until an exchange may be sent, and returns what sends it; without, it goes at once.
 
     Raises ConfigurationError when the tokens' key is missing or no key.
     """
@@ -51,8 +52,8 @@ async def credentials(
         sealer = Sealer(secrets.get(TOKEN_KEY), name=TOKEN_KEY)
         async with Http(token_connection(connection, grant), now=clock.now) as http:
 
-            async def exchange(request: Request) -> Reply:
-                return await (send(http, request) if send else http.send(request, None))
+            async def exchange(request: Request) -> Send:
+                return await granted(http, request) if granted else partial(http.send, request, None)
 
             source = GrantSource(
                 grant,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from sync_pipeline.gateway.feedback import retry_after
+from sync_pipeline.gateway.static_source import Send
 from sync_pipeline.gateway.tokens import Lost, Minted, Outcome, Refused, Unspent
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Reply, Request
@@ -47,9 +48,10 @@ def token_connection(connection: Connection, grant: Grant) -> Connection:
 
 
 class Exchange(Protocol):
-    """Sends one request to the token endpoint, once. Raises TransientError (`unsent` when it surely was not sent)."""
+    """Waits until a request may go to the token endpoint; nothing is sent before what it returns is called, which is to be
+    at once. Raises TransientError when it may not go."""
 
-    async def __call__(self, request: Request) -> Reply: ...
+    async def __call__(self, request: Request) -> Send: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from sync_pipeline.kernel.feed import Reply
 from sync_pipeline.trust.providers import read
 from sync_pipeline.trust.secrets import Secret, SecretProvider
 
 Alert = Callable[[str], Awaitable[None]]
 """Told each time, with a reason that names no value, when only an operator can go on: the credential's breaker."""
+
+Send = Callable[[], Awaitable[Reply]]
+"""Sends one request, once. Raises TransientError (`unsent` when it surely was not sent)."""
 
 
 class TokenSource(Protocol):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sync_pipeline.gateway.exchange import Client, Exchange, Pair, read, request_for
-from sync_pipeline.gateway.static_source import Alert
+from sync_pipeline.gateway.static_source import Alert, Send
 from sync_pipeline.gateway.token_store import Held, TokenStore
 from sync_pipeline.gateway.tokens import (
     Decision,
@@ -204,12 +204,19 @@ class GrantSource:
                 return True
             self._crash.reach(CrashPoint.REFRESH_LOCKED)
             request = request_for(self._grant, self._client(), known.held.pair, self._clock.now())
+            outcome: Outcome = Unspent()
+            pair = None
+            send = await self._granted(request)
             sent_at = self._clock.now()
-            if not await lock.write(asking(state, self._grant, sent_at), expected=state.generation):
-                return True
-            self._crash.reach(CrashPoint.REFRESH_ASKED)
-            outcome, pair = await self._ask(request, known.held.pair)
-            self._crash.reach(CrashPoint.REFRESH_ANSWERED)
+            if send is not None:
+                # The vendor's grace for a token that may be spent can have ended in that wait.
+                if decide(state, self._grant, sent_at, known.jitter).kind != "refresh":
+                    return True
+                if not await lock.write(asking(state, self._grant, sent_at), expected=state.generation):
+                    return True
+                self._crash.reach(CrashPoint.REFRESH_ASKED)
+                outcome, pair = await self._ask(send, known.held.pair)
+                self._crash.reach(CrashPoint.REFRESH_ANSWERED)
             after = answered(state, self._grant, outcome, sent_at, self._clock.now())
             written = await (
                 lock.write(after, expected=state.generation)
@@ -222,11 +229,19 @@ class GrantSource:
             self._tell(after, outcome)
         return True
 
-    async def _ask(self, request: Request, old: Pair | None) -> tuple[Outcome, Pair | None]:
+    async def _granted(self, request: Request) -> Send | None:
+        """None: the quota has no call to give. The wait for one may be longer than an exchange may take. So it is over
+        before anything is written down: who gives up or dies meanwhile has spent nothing."""
+        try:
+            return await self._exchange(request)
+        except TransientError:
+            return None
+
+    async def _ask(self, send: Send, old: Pair | None) -> tuple[Outcome, Pair | None]:
         """The exchange and what came of it. Whatever fails after sending may have spent the refresh token."""
         try:
             async with asyncio.timeout(self._grant.timeout_s):
-                reply = await self._exchange(request)
+                reply = await send()
         except TimeoutError:
             return Lost(), None
         except ConfigurationError as error:  # an address that cannot be used: nothing was sent

@@ -10,13 +10,15 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from sync_pipeline.gateway.client import Gateway
 from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.exchange import Pair
 from sync_pipeline.gateway.http import Http
-from sync_pipeline.gateway.static_source import StaticSource, TokenSource
+from sync_pipeline.gateway.static_source import Send, StaticSource, TokenSource
 from sync_pipeline.gateway.token_source import GrantSource
+from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import AuthenticationError, ConfigurationError, Deferred
-from sync_pipeline.kernel.feed import AuthSpec, Connection
+from sync_pipeline.kernel.feed import AuthSpec, Connection, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.secrets import EnvironmentSecrets, Secret
 from sync_pipeline_tests.integration.token_setting import Clock, StandingClock, enrol
@@ -186,6 +188,61 @@ async def test_a_lost_answer_is_retried_within_the_vendors_grace(database: Datab
     assert vendor.asked == 2
     assert vendor.breaches == 0
     assert not reasons
+
+
+async def test_the_wait_for_a_grant_spends_nothing(database: Database) -> None:
+    """It may be longer than an exchange may take. Once it was taken for a lost answer, and the connection for dead."""
+    grant = replace(GRANT, timeout_s=0.3)
+    async with TokenVendor().serving() as vendor:
+        async with source_of(database, vendor.port) as source:
+            await enrol(source, vendor)
+        hour_old = "issued_at - interval '59 min', expires_at = expires_at - interval '59 min'"
+        await rows(database, f"update sync.token set issued_at = {hour_old} returning 1")
+        opened = Gateway(
+            replace(shop(vendor.port), auth=AuthSpec("bearer", grant=grant)),
+            database=database,
+            secrets=EnvironmentSecrets(ENVIRONMENT | {"SYNC_TOKEN_KEY": KEY}),
+            clock=SystemClock(),
+            rng=random.Random(1),
+        )
+        async with opened:
+            await rows(
+                database, "update sync.quota set blocked_until = clock_timestamp() + interval '1.5 s' returning 1"
+            )
+            assert opened._tokens is not None
+            assert (await opened._tokens.current())[1] == 1, "the old token is good meanwhile"
+            await asyncio.sleep(3 * grant.timeout_s)
+            waiting = await rows(database, "select sent_at, uncertain_since, retry_at, failures from sync.token")
+            assert waiting == [(None, None, None, 0)], "who were killed now would leave nothing in doubt"
+            assert vendor.asked == 0
+        assert len(vendor.exchanges) == vendor.asked == 1
+    assert await rows(database, "select generation, uncertain_since from sync.token") == [(2, None)]
+
+
+@pytest.mark.parametrize("waited_s", [5, 31])
+async def test_a_grace_that_ends_in_the_wait_for_a_grant_is_over(database: Database, waited_s: float) -> None:
+    clock = Clock()
+    grant = replace(GRANT, grace_s=30)
+    vendor = TokenVendor(now=clock.seconds, grace_s=30)
+    async with vendor.serving(), source_of(database, vendor.port, grant=grant, clock=clock) as source:
+        await enrol(source, vendor)
+        clock.skip(4000)
+        vendor.spent[vendor.refresh] = clock.seconds()  # an exchange whose answer was lost
+        await rows(database, "update sync.token set uncertain_since = %s returning 1", clock.now())
+        exchange = source._exchange
+
+        async def granted_late(request: Request) -> Send:
+            clock.skip(waited_s)
+            return await exchange(request)
+
+        source._exchange = granted_late
+        if waited_s < grant.grace_s:
+            assert (await source.current())[1] == 2
+        else:
+            with pytest.raises(AuthenticationError, match="may be spent"):
+                await source.current()
+    assert vendor.breaches == 0
+    assert vendor.asked == int(waited_s < grant.grace_s)
 
 
 async def test_a_cancelled_caller_does_not_cut_off_the_exchange(database: Database) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from sync_pipeline.gateway.exchange import token_connection
 from sync_pipeline.gateway.http import Http
@@ -25,7 +26,8 @@ from sync_pipeline.kernel.grants import Grant
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.sealing import Sealer
 from sync_pipeline.trust.secrets import EnvironmentSecrets, Secret
-from sync_pipeline.vendors.rest import RateHeaders, RestApi
+from sync_pipeline.vendors.rest import RestApi
+from sync_pipeline.vendors.rest_options import RateHeaders
 
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 GRANT = Grant("refresh_token", "/oauth/token", client_id_env="SHOP_ID", client_secret_env="SHOP_SECRET", timeout_s=1.0)
@@ -69,7 +71,7 @@ async def source_of(
     async with Http(token_connection(shop(port), grant), now=clock.now) as http:
 
         async def exchange(request: Request) -> object:
-            return await http.send(request, None)
+            return partial(http.send, request, None)
 
         source = GrantSource(
             grant,
