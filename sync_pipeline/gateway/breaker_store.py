@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from sync_pipeline.gateway.breaker import CREDENTIAL, TIMING, Breaker, Outcome, Timing, admit, decide, is_credential
@@ -31,6 +33,7 @@ class Breakers:
     ) -> None:
         self._connection = connection
         self._owner = owner
+        self._admissions = itertools.count()
         self._db = database
         self._clock = clock
         self._monotonic = monotonic
@@ -39,22 +42,35 @@ class Breakers:
         self._read_at = float("-inf")
         self._failures: dict[str, int] = {}
 
-    async def admit(self, endpoint: str, credential: str) -> None:
-        """Return when a request may go. `credential`: the breaker of the one in use (`breaker.credential_scope`).
+    @asynccontextmanager
+    async def admitted(self, endpoint: str, credential: str) -> AsyncIterator[None]:
+        """Entered when a request may go, left when it has ended. `credential`: the breaker of the one in use
+        (`breaker.credential_scope`).
+
+        A probe that has neither closed nor opened its breaker by then (it was refused for the limit, or for good, or never
+        went) is given back: it says nothing of what the breaker is for, and the next one need not wait for its lease to end.
 
         Raises Deferred for a wait above 30 s, AuthenticationError while the vendor is known to refuse the credential."""
-        for scope in (CREDENTIAL, credential, endpoint):
-            await self._admit(scope)
+        lease = f"{self._owner} {next(self._admissions)}"
+        probing = False
+        try:
+            for scope in (CREDENTIAL, credential, endpoint):
+                probing = await self._admit(scope, lease) or probing
+            yield
+        finally:
+            if probing:
+                await self._release(lease)
 
-    async def _admit(self, scope: str) -> None:
+    async def _admit(self, scope: str, lease: str) -> bool:
+        """Whether the request is the breaker's probe."""
         while True:
             breaker = await self._current(scope)
             verdict = admit(breaker)
             if verdict == "send":
-                return
+                return False
             if verdict == "probe":
-                if await self._win_probe(scope):
-                    return
+                if await self._win_probe(scope, lease):
+                    return True
                 await self._clock.sleep(self._timing.poll_s)
                 continue
             if is_credential(scope):
@@ -83,13 +99,19 @@ class Breakers:
             self._read_at = self._monotonic()
         return self._known.get(scope, Breaker(scope))
 
-    async def _win_probe(self, scope: str) -> bool:
+    async def _win_probe(self, scope: str, lease: str) -> bool:
         async with self._db.transaction() as conn:
             found = await conn.execute(
                 SQL.breaker_probe,
-                {"connection": self._connection, "scope": scope, "owner": self._owner, "ttl": self._timing.probe_s},
+                {"connection": self._connection, "scope": scope, "lease": lease, "ttl": self._timing.probe_s},
             )
             return await found.fetchone() is not None
+
+    async def _release(self, lease: str) -> None:
+        # A store that cannot be asked leaves the lease to its end.
+        with contextlib.suppress(TransientError):
+            names = {"connection": self._connection, "lease": lease}
+            await self._db.statement(SQL.breaker_release, names, patience_s=STORE_PATIENCE_S)
 
     async def report(self, endpoint: str, credential: str, outcome: Outcome, reason: str) -> None:
         """Tell the breakers how a request ended. Costs nothing while all is well."""
@@ -110,23 +132,23 @@ class Breakers:
         action = decide(breaker, failures, outcome, self._timing)
         if action.kind == "none":
             return
-        names = {"connection": self._connection, "scope": scope}
+        names = {"connection": self._connection, "scope": scope, "forced": False}
         async with self._db.transaction() as conn:
             if action.kind == "close":
                 await conn.execute(SQL.breaker_close, names)
             else:
                 await conn.execute(
                     SQL.breaker_open,
-                    {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason, "forced": False},
+                    {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason},
                 )
         self._read_at = float("-inf")
 
 
 async def by_hand(database: Database, connection: str, scope: str, *, seconds: float | None) -> bool:
     """An operator opens a breaker for that long, or closes it (None). Whether anything changed."""
-    names = {"connection": connection, "scope": scope}
+    names = {"connection": connection, "scope": scope, "forced": True}
     if seconds is None:
-        return bool(await database.statement(SQL.breaker_close_by_hand, names))
-    opened = {**names, "failures": 0, "cool_down": seconds, "reason": "opened by an operator", "forced": True}
+        return bool(await database.statement(SQL.breaker_close, names))
+    opened = {**names, "failures": 0, "cool_down": seconds, "reason": "opened by an operator"}
     await database.statement(SQL.breaker_open, opened)
     return True

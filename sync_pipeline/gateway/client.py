@@ -9,6 +9,7 @@ import functools
 import random
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +28,7 @@ from sync_pipeline.gateway.http import Http, NotSent
 from sync_pipeline.gateway.latencies import Latencies
 from sync_pipeline.gateway.quota import LEASE_S
 from sync_pipeline.gateway.quota_store import Quota
-from sync_pipeline.gateway.static_source import StaticSource, TokenSource
-from sync_pipeline.gateway.validators import Validators
+from sync_pipeline.gateway.static_source import Send, StaticSource, TokenSource
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred, SyncError, TransientError
 from sync_pipeline.kernel.feed import Connection, Lane, Reply, Request
@@ -84,7 +84,6 @@ class Gateway:
         )
         self._latencies = Latencies(connection.name, database, clock)
         self._audit = Audit(database)
-        self._validators = Validators(connection.name, database)
         self._log = get_logger(__name__).bind(connection=connection.name)
         self._stack = AsyncExitStack()
         self.stats = GatewayStats()
@@ -105,7 +104,7 @@ class Gateway:
                 clock=self._clock,
                 random=self._rng.random,
                 alert=lambda reason: self._breakers.report("", self._credential_of(None), "auth", reason),
-                send=self._exchange,
+                granted=self._granted,
             )
         )
         return self
@@ -147,18 +146,20 @@ class Gateway:
         return self._latencies.pause(request.endpoint, state.attempt_number, self._rng.random)
 
     async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
-        await self._breakers.admit(request.endpoint, await self._credential())
+        async with self._breakers.admitted(request.endpoint, await self._credential()):
+            return await self._admitted(request, number, feed=feed, correlation_id=correlation_id, lane=lane)
+
+    async def _admitted(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
         waited = 0.0
         while True:
             waited += await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
             granted = time.monotonic()
             secret, generation = await self._tokens.current() if self._tokens else (None, 0)
-            extra = await self._validators.headers(request) if request.conditional else None
             started, at = time.perf_counter(), self._clock.now()
             reply: Reply | None = None
             fresh = functools.partial(_is_fresh, granted)
             try:
-                reply = await self._http.send(request, secret, extra_headers=extra, attempts=number, may_go=fresh)
+                reply = await self._http.send(request, secret, attempts=number, may_go=fresh)
                 error = self._judge(request, reply)
             except NotSent:
                 continue  # others held every connection: the grant is spent, though nobody used it
@@ -193,22 +194,27 @@ class Gateway:
         if error is not None:
             raise error
         assert reply is not None
-        if request.conditional:
-            await self._validators.remember(request, reply)
         return reply
 
-    async def _exchange(self, http: Http, request: Request) -> Reply:
-        """A token exchange is a call like any other: granted first, audited after. Raises TransientError, marked as unsent,
-        where the quota has none to give."""
+    async def _granted(self, http: Http, request: Request) -> Send:
+        """A token exchange is a call like any other: granted first, audited after. Raises TransientError where the quota has
+        none to give."""
         try:
             waited = await self._quota.acquire(request.weight, lane="P0", endpoint=request.endpoint)
         except Deferred as deferred:
             raise TransientError(str(deferred), unsent=True) from None
+        fresh = functools.partial(_is_fresh, time.monotonic())
+        return functools.partial(self._exchange, http, request, waited, fresh)
+
+    async def _exchange(self, http: Http, request: Request, waited: float, fresh: Callable[[], bool]) -> Reply:
         started, at = time.perf_counter(), self._clock.now()
         reply: Reply | None = None
         error: SyncError | None = None
         try:
-            reply = await http.send(request, None)
+            reply = await http.send(request, None, may_go=fresh)
+        except NotSent:
+            error = TransientError(f"{self._connection.name}: its grant grew old before it was sent", unsent=True)
+            raise error from None
         except SyncError as raised:
             error = raised
             raise
@@ -256,7 +262,7 @@ class Gateway:
             if word.blocked_until is not None:
                 await self._quota.refused(word.blocked_until - reply.received_at)
             if (known := placed(word, self._connection.windows)) is not None:
-                await self._quota.told(known, reply.received_at)
+                await self._quota.told(known, reply.received_at, sent=reply.sent_at)
 
     def _record(
         self,

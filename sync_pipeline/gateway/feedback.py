@@ -35,7 +35,8 @@ class Reset:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """How long the vendor asks to be left alone; None when it does not say, or says nothing sensible.
+    """How long the vendor asks to be left alone, from `now` on, when the answer came; None when it does not say, or says
+    nothing sensible.
 
     Seconds or an HTTP date (RFC 9110, 10.2.3), honoured exactly: never cut.
     """
@@ -49,18 +50,24 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     try:
         seconds = float(value)
     except ValueError:
-        return _until(value, now)
+        left = None if (moment := _date(value)) is None else _left(moment, headers, now)
+        return None if left is None else max(timedelta(0), left)
     if not math.isfinite(seconds) or seconds < 0 or seconds > ABSURD.total_seconds():
         return None
     return timedelta(seconds=seconds)
 
 
-def _until(value: str, now: datetime) -> timedelta | None:
-    moment = _date(value)
-    if moment is None:
-        return None
-    left = max(timedelta(0), moment - now)
-    return None if left > ABSURD else left
+def _left(moment: datetime, headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """How far the vendor's `moment` is ahead of the answer that names it, by the answer's own `Date` and by our clock;
+    None if it is absurd by both.
+
+    `Date` is by the clock that the moment is by, ours may be fast by seconds. Still it may come from another machine than
+    the moment does, and then nobody can tell which of the three clocks is wrong. So the longer of the sensible readings
+    counts: too late costs what our clock is slow by, too early is a call that the vendor has forbidden.
+    """
+    said = _date(headers.get("date", ""))
+    readings = [moment - clock for clock in (now, said) if clock is not None]
+    return max((left for left in readings if left <= ABSURD), default=None)
 
 
 def _date(value: str) -> datetime | None:
@@ -119,9 +126,10 @@ def triple(
     if limit is None and remaining is None:
         return None
     reset = reset_at(headers.get(f"{prefix}reset", ""), now)
-    return QuotaFeedback(
-        window, limit, remaining, None if reset is None else reset.at, source=f"{prefix}{reset.form if reset else '*'}"
-    )
+    at = None if reset is None else reset.at
+    if reset is not None and reset.form != "delta_s" and (left := _left(reset.at, headers, now)) is not None:
+        at = now + left
+    return QuotaFeedback(window, limit, remaining, at, source=f"{prefix}{reset.form if reset else '*'}")
 
 
 def x_ratelimit(headers: Mapping[str, str], now: datetime) -> tuple[QuotaFeedback, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from operator import attrgetter
 from types import TracebackType
@@ -17,6 +17,7 @@ from yarl import URL
 
 from sync_pipeline.kernel.errors import ConfigurationError, PermanentError, TransientError
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Naming, Reply, Request
+from sync_pipeline.kernel.urls import without
 from sync_pipeline.trust.secrets import Secret
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -87,7 +88,6 @@ class Http:
         request: Request,
         secret: Secret | None,
         *,
-        extra_headers: Mapping[str, str] | None = None,
         attempts: int = 1,
         may_go: Callable[[], bool] = lambda: True,
     ) -> Reply:
@@ -95,8 +95,6 @@ class Http:
         free, says no."""
         assert self._session is not None, "used outside its context"
         headers = dict(request.headers)
-        if extra_headers:
-            headers.update(extra_headers)
         params: Params = list(request.params)
         _authorise(self._connection.auth, secret, headers, params)
         what = self._what(request)
@@ -146,10 +144,11 @@ class Http:
 
 
 def _full_url(url: str, params: Params) -> URL:
-    """`params` take the place of the URL's own, if there are any. Nothing in it is quoted anew: a vendor's link is asked
-    for as it was given."""
+    """`params` beside the URL's own, in the place of those of the same name. Nothing in it is quoted anew: a vendor's link is
+    asked for as it was given."""
     if params:
-        url = f"{url.partition('?')[0]}?{urlencode(params)}"
+        url = without(url, {name for name, _ in params})
+        url = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}"
     return URL(url, encoded=True)
 
 

@@ -1,9 +1,19 @@
+-- name: lock
+-- Whoever changes several windows in a transaction locks them first, in the order in which grants do.
+select from sync.quota where scope = any(%(scopes)s) order by scope, window_name for update
+
 -- name: ensure_window
-insert into sync.quota (scope, window_name, window_limit, window_seconds, kind, burst, emission, zone, slack)
-values (%(scope)s, %(name)s, %(limit)s, %(seconds)s, %(kind)s, %(burst)s, %(emission)s, %(zone)s, %(slack)s)
+-- (what the vendor asked for holds for the node, whatever its windows are called)
+insert into sync.quota as q (
+  scope, window_name, window_limit, window_seconds, kind, burst, emission, zone, slack, blocked_until)
+values (%(scope)s, %(name)s, %(limit)s, %(seconds)s, %(kind)s, %(burst)s, %(emission)s, %(zone)s, %(slack)s,
+        (select max(blocked_until) from sync.quota where scope = %(scope)s))
 on conflict (scope, window_name) do update
 set window_limit = excluded.window_limit, window_seconds = excluded.window_seconds, kind = excluded.kind,
-    burst = excluded.burst, emission = excluded.emission, zone = excluded.zone, slack = excluded.slack
+    burst = excluded.burst, emission = excluded.emission, zone = excluded.zone, slack = excluded.slack,
+    (slot, slots, counted, oldest, tat, lane_at, claimed_until, day, used, late) = (
+      select c.slot, c.slots, c.counted, c.oldest, c.tat, c.lane_at, c.claimed_until, c.day, c.used, c.late
+      from sync.quota_carried(q, excluded, clock_timestamp()) c)
 
 -- name: drop_other_windows
 delete from sync.quota where scope = %(scope)s and not window_name = any(%(names)s)
@@ -22,13 +32,21 @@ select sync.quota_spend(%(scopes)s, %(tokens)s)
 update sync.quota
 set blocked_until = greatest(blocked_until, clock_timestamp() + make_interval(secs => %(seconds)s)),
     updated_at = clock_timestamp()
-where scope = any(%(scopes)s)
+where scope = %(scope)s
 
 -- name: lower_share
 select sync.quota_lower(%(scopes)s)
 
 -- name: told
-select sync.quota_told(%(scopes)s, %(name)s, %(remaining)s, %(reset_s)s, %(leave_s)s)
+-- What was said of a day that is over, by the vendor's clock perhaps a slack later, says nothing of this one. (Locked first: until
+-- the row is free it may be midnight.)
+with q as materialized (
+  select scope, window_name, kind, zone, slack from sync.quota
+  where scope = any(%(scopes)s) and window_name = %(name)s order by scope for update
+)
+select sync.quota_told(array[scope], window_name, %(remaining)s, %(reset_s)s, %(leave_s)s) from q
+where kind <> 'daily' or (clock_timestamp() at time zone zone)::date
+  = ((clock_timestamp() - make_interval(secs => %(age_s)s + slack)) at time zone zone)::date
 
 -- name: breaker_read
 select scope, state, failures, extract(epoch from retry_at - clock_timestamp())::double precision, cool_down_s,
@@ -47,40 +65,32 @@ where %(forced)s or b.state <> 'open' or b.retry_at <= clock_timestamp()
 
 -- name: breaker_probe
 update sync.breaker
-set state = 'half_open', probe_owner = %(owner)s, probe_expires = clock_timestamp() + make_interval(secs => %(ttl)s),
+set state = 'half_open', probe_owner = %(lease)s, probe_expires = clock_timestamp() + make_interval(secs => %(ttl)s),
     updated_at = clock_timestamp()
 where connection = %(connection)s and scope = %(scope)s and retry_at <= clock_timestamp()
   and (state = 'open' or (state = 'half_open' and probe_expires <= clock_timestamp()))
 returning scope
 
+-- name: breaker_release
+-- The next probe may go at once: `retry_at` is over, or this one would not have gone.
+update sync.breaker
+set state = 'open', probe_owner = null, probe_expires = null, updated_at = clock_timestamp()
+where connection = %(connection)s and probe_owner = %(lease)s and state = 'half_open'
+
 -- name: breaker_close
 update sync.breaker
 set state = 'closed', failures = 0, cool_down_s = 0, retry_at = null, probe_owner = null, probe_expires = null,
     reason = null, updated_at = clock_timestamp()
-where connection = %(connection)s and scope = %(scope)s and state <> 'closed'
+where connection = %(connection)s and state <> 'closed'
+  -- `forced`: by an operator, to whom 'credential' is any of the connection's.
+  and (scope = %(scope)s or (%(forced)s and %(scope)s = 'credential' and scope like 'credential %%'))
   -- An answer to a call that was on its way does not undo what an operator did.
-  and (reason is distinct from 'opened by an operator' or retry_at <= clock_timestamp())
-
--- name: breaker_close_by_hand
-update sync.breaker
-set state = 'closed', failures = 0, cool_down_s = 0, retry_at = null, probe_owner = null, probe_expires = null,
-    reason = null, updated_at = clock_timestamp()
-where connection = %(connection)s and (scope = %(scope)s or (%(scope)s = 'credential' and scope like 'credential %%'))
-  and state <> 'closed'
+  and (%(forced)s or reason is distinct from 'opened by an operator' or retry_at <= clock_timestamp())
 returning 1
 
 -- name: audit
 copy sync.audit (at, correlation_id, connection, feed, endpoint, method, status, error_class, attempt, waited_ms,
                  latency_ms, bytes, payload_hash, lane, token_generation) from stdin
-
--- name: validator_get
-select etag, last_modified from sync.http_validator where connection = %(connection)s and url_key = %(url_key)s
-
--- name: validator_put
-insert into sync.http_validator (connection, url_key, etag, last_modified)
-values (%(connection)s, %(url_key)s, %(etag)s, %(last_modified)s)
-on conflict (connection, url_key) do update
-set etag = excluded.etag, last_modified = excluded.last_modified, seen_at = clock_timestamp()
 
 -- name: latency_all
 select endpoint, sketch from sync.latency where connection = %(connection)s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -52,6 +53,15 @@ class Pace:
     zone: str
     resets: bool = True
     """The vendor's window starts anew at its reset (fixed, daily); a sliding one gives back call by call."""
+
+    def passed_s(self, sent: datetime, now: datetime) -> float:
+        """Seconds from `now` until what the vendor answered to a call of `sent` is over at the latest. It spoke of the day that
+        its clock showed, which may be a slack behind ours."""
+        if self.kind == "sliding":
+            return self.seconds
+        zone, slack = ZoneInfo(self.zone), timedelta(seconds=self.slack)
+        tomorrow = (sent - slack).astimezone(zone).date() + timedelta(days=1)
+        return max(0.0, (datetime.combine(tomorrow, time(), zone) + slack - now).total_seconds())
 
     @classmethod
     def of(cls, window: QuotaWindow) -> Pace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -89,17 +90,25 @@ class Quota:
         self._refusals = 0
         self._local_next = 0.0
         self._unbooked = 0
+        self._blocked: dict[str, float] = {}
+        """Until when (monotonic) the vendor wants no call that is charged to a scope, as this worker was told."""
+        self._unwritten: dict[str, float] = {}
+        """Those of them that the store does not know yet."""
 
     async def open(self) -> None:
+        windows = {(node.scope, pace.name): pace for node in self._nodes for pace in node.paces}
         async with self._db.transaction() as conn:
+            await conn.execute(SQL.lock, {"scopes": [node.scope for node in self._nodes]})
+            for (scope, _), pace in sorted(windows.items()):
+                await conn.execute(SQL.ensure_window, {"scope": scope, **asdict(pace)})
             for node in self._nodes:
-                for pace in node.paces:
-                    await conn.execute(SQL.ensure_window, {"scope": node.scope, **asdict(pace)})
                 names = [pace.name for pace in node.paces]
                 await conn.execute(SQL.drop_other_windows, {"scope": node.scope, "names": names})
 
     async def close(self) -> None:
-        """Give back the tokens in hand."""
+        """Give back the tokens in hand, and book what the store does not know."""
+        with contextlib.suppress(TransientError):  # still away: there is nobody to tell
+            await self._catch_up()
         for path in list(self._hands):
             await self._return(path)
 
@@ -142,7 +151,7 @@ class Quota:
 
     def _from_hand(self, path: _Path, weight: int) -> bool:
         hand = self._hands.get(path)
-        if hand is None or hand.tokens < weight or self._monotonic() >= hand.until:
+        if hand is None or hand.tokens < weight or self._monotonic() >= hand.until or self._blocked_s(path):
             return False
         hand.tokens -= weight
         return True
@@ -150,31 +159,41 @@ class Quota:
     async def _ask(self, path: _Path, weight: int, patience: float) -> float | None:
         """None when there is a grant, else seconds to wait before asking again."""
         try:
-            if self._unbooked:
-                await self._book_local()
+            await self._catch_up()
             await self._return(path)
+            if blocked := self._blocked_s(path):
+                return self._wait(blocked, patience, self._clock.now(), self._blocked_reason(path.lane))
             asked = self._monotonic()
             answer = await self._grant(path, weight)
         except TransientError:
-            await self._local_share(path.paces, weight)
-            return None
-        if answer.granted and self._monotonic() - asked > LEASE_S:
-            # A grant is for now: one that was this long on its way could be used together with later ones. It goes back.
+            return await self._local_share(path, weight, patience)
+        if answer.granted and (self._monotonic() - asked > LEASE_S or self._blocked_s(path)):
+            # A grant is for now: one that was this long on its way could be used together with later ones. It goes back, and so
+            # does one that a refusal has overtaken.
             self._hands[path] = _Hand(answer.granted, answer.now, asked)
             return 0.0
         if answer.granted:
             self._hands[path] = _Hand(answer.granted - weight, answer.now, self._monotonic() + LEASE_S)
             return None
-        if answer.wait > patience:
-            raise Deferred(
-                answer.now + timedelta(seconds=answer.wait),
-                self._reason(answer, path.lane),
-            )
-        return max(0.002, answer.wait) * (1 + 0.1 * self._random())
+        return self._wait(answer.wait, patience, answer.now, self._reason(answer, path.lane))
+
+    def _wait(self, seconds: float, patience: float, now: datetime, reason: str) -> float:
+        if seconds > patience:
+            raise Deferred(now + timedelta(seconds=seconds), reason)
+        return max(0.002, seconds) * (1 + 0.1 * self._random())
+
+    def _blocked_s(self, path: _Path) -> float:
+        """Seconds until the vendor wants such a call again, as far as this worker was told."""
+        if not self._blocked:
+            return 0.0
+        return max(0.0, max(self._blocked.get(scope, -math.inf) for scope, _ in path.windows) - self._monotonic())
+
+    def _blocked_reason(self, lane: Lane) -> str:
+        return f"{self._name}: the vendor asked to be left alone (an answer 429, or its Retry-After; {lane})"
 
     def _reason(self, answer: _Answer, lane: Lane) -> str:
         if answer.window is None:
-            return f"{self._name}: the vendor asked to be left alone (an answer 429, or its Retry-After; {lane})"
+            return self._blocked_reason(lane)
         return f"{self._name}: the vendor's quota ({answer.window} of {answer.scope}) has no call to give ({lane})"
 
     async def _return(self, path: _Path) -> None:
@@ -201,13 +220,19 @@ class Quota:
         if not found:
             raise TransientError(f"{self._name}: its quota rows are gone; the session makes them anew when it starts")
         answer = _Answer(*found[0])
-        if answer.granted:
+        if answer.granted and len(answer.held) == len(path.windows):
             self._left.update(zip(path.windows, (held - answer.granted for held in answer.held), strict=True))
+        elif answer.granted:
+            # Another session has given the node more or fewer windows since. All of them granted; which is which is not known.
+            self._left.clear()
         return answer
 
-    async def _local_share(self, paces: Sequence[Pace], weight: int) -> None:
-        """The store cannot be asked: an even trickle of a fixed share, never an open gate."""
-        slowest = max(pace.emission for pace in paces) * LOCAL_SHARE * weight
+    async def _local_share(self, path: _Path, weight: int, patience: float) -> float | None:
+        """The store cannot be asked: an even trickle of a fixed share, never an open gate, and never before the vendor allows
+        it. None when the call may go, else seconds to wait before asking again."""
+        if blocked := self._blocked_s(path):
+            return self._wait(blocked, patience, self._clock.now(), self._blocked_reason(path.lane))
+        slowest = max(pace.emission for pace in path.paces) * LOCAL_SHARE * weight
         now = self._monotonic()
         start = max(now + slowest, self._local_next + slowest)
         wait = start - now
@@ -219,12 +244,34 @@ class Quota:
         self._local_next = start
         self._unbooked += weight
         await self._clock.sleep(wait)
+        return 0.0 if self._blocked_s(path) else None  # refused meanwhile
 
-    async def _book_local(self) -> None:
-        """What was sent without asking counts, and the burst as spent."""
-        scopes = [node.scope for node in self._nodes]
-        await self._db.statement(SQL.spend, {"scopes": scopes, "tokens": self._unbooked}, patience_s=STORE_PATIENCE_S)
-        self._unbooked = 0
+    async def _catch_up(self) -> None:
+        """What happened while the store was away. What was sent without asking counts, and the burst as spent; and what the
+        vendor asked for holds for everybody."""
+        if self._unbooked:
+            scopes = [node.scope for node in self._nodes]
+            await self._db.statement(
+                SQL.spend, {"scopes": scopes, "tokens": self._unbooked}, patience_s=STORE_PATIENCE_S
+            )
+            self._unbooked = 0
+        if self._unwritten:
+            await self._write_blocks()
+
+    def _block(self, scopes: Sequence[str], seconds: float) -> None:
+        """Known here before the store is told: what the vendor said stands, whatever becomes of the store."""
+        until = self._monotonic() + seconds
+        self._blocked.update({scope: max(until, self._blocked.get(scope, until)) for scope in scopes})
+
+    async def _write_blocks(self) -> None:
+        written = dict(self._unwritten)
+        async with self._db.transaction(patience_s=STORE_PATIENCE_S) as conn:
+            await conn.execute(SQL.lock, {"scopes": list(written)})
+            for scope, until in written.items():
+                await conn.execute(SQL.block, {"scope": scope, "seconds": until - self._monotonic()})
+            await conn.execute(SQL.lower_share, {"scopes": list(written)})
+        # (another refusal may have come meanwhile)
+        self._unwritten = {scope: until for scope, until in self._unwritten.items() if written.get(scope) != until}
 
     def left(self) -> tuple[int, float] | None:
         """(calls left, seconds) of the window that has the smallest part left, by the last grant; None before it."""
@@ -236,22 +283,27 @@ class Quota:
         return self._left[name], windows[name].seconds
 
     async def refused(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
-        """Book a 429 (or a 503 with Retry-After): nobody asks before the vendor allows it. Returns the seconds."""
+        """Book a 429 (or a 503 with Retry-After): nobody asks before the vendor allows it. Returns the seconds.
+
+        A store that is away is told before the next grant; this worker keeps to it meanwhile."""
         self._hands.clear()
         self._refusals += 1
         seconds = retry_after.total_seconds() if retry_after else cool_off(self._refusals, self._random())
         # Whose limit it was nobody says: the account's or the endpoint's, but hardly that of the host for all its customers.
         scopes = [node.scope for node in self._charged(endpoint) if not node.shared]
-        async with self._db.transaction() as conn:
-            await conn.execute(SQL.block, {"scopes": scopes, "seconds": seconds})
-            await conn.execute(SQL.lower_share, {"scopes": scopes})
+        self._block(scopes, seconds)
+        self._unwritten.update({scope: self._blocked[scope] for scope in scopes})
+        with contextlib.suppress(TransientError):
+            await self._write_blocks()
         return seconds
 
     def accepted(self) -> None:
         self._refusals = 0
 
-    async def told(self, feedback: QuotaFeedback, now: datetime) -> None:
-        """The vendor's word on a window: it only ever lowers the estimate, until its reset."""
+    async def told(self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None) -> None:
+        """The vendor's word on a window: it only ever lowers the estimate, until its reset. `sent`: when the call left that it
+        answers (None: `now`), since it may speak of a day that is over."""
+        sent = sent or now
         found = [(node, pace) for node in self._nodes for pace in node.paces if pace.name == feedback.window]
         if not found or feedback.remaining is None:
             return
@@ -259,18 +311,29 @@ class Quota:
         known = self._left.get((node.scope, pace.name), pace.limit)
         if feedback.remaining > 0 and feedback.remaining >= known - max(2, UNSEEN * pace.limit):
             return
-        reset_s = pace.seconds
+        reset_s = pace.passed_s(sent, now)
         # A reset long past is a mistake (a delay read as an epoch is in 1970): not said.
         if feedback.reset_at is not None and feedback.reset_at - now >= -PAST:
-            reset_s = min(pace.seconds, max(0.0, (feedback.reset_at - now).total_seconds()))
-        await self._db.statement(
-            SQL.told,
-            {
-                "scopes": [node.scope],
-                "name": pace.name,
-                "remaining": max(0, feedback.remaining),
-                "reset_s": math.ceil(reset_s),
-                "leave_s": math.ceil(reset_s if pace.resets else pace.seconds),
-            },
-        )
-        self._left[node.scope, pace.name] = feedback.remaining
+            reset_s = min(reset_s, max(0.0, (feedback.reset_at - now).total_seconds()))
+        if feedback.remaining <= 0:
+            self._block([node.scope], math.ceil(reset_s))
+        try:
+            heard = await self._db.statement(
+                SQL.told,
+                {
+                    "scopes": [node.scope],
+                    "name": pace.name,
+                    "remaining": max(0, feedback.remaining),
+                    "reset_s": math.ceil(reset_s),
+                    "leave_s": math.ceil(reset_s if pace.resets else pace.seconds),
+                    "age_s": (self._clock.now() - sent).total_seconds(),
+                },
+                patience_s=STORE_PATIENCE_S,
+            )
+        except TransientError:
+            # The caller is to see the vendor's answer, which may be a refusal. How many are left the next one says again.
+            if feedback.remaining <= 0:
+                self._unwritten[node.scope] = self._blocked[node.scope]
+            return
+        if heard:
+            self._left[node.scope, pace.name] = feedback.remaining

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -23,6 +23,9 @@ STATEMENTS_AT_ONCE = 2
 
 PATIENCE_S = 60.0
 """Longest wait for a free connection, where the caller names no other."""
+
+DEADLOCKS = 4
+"""Times that a single statement is done again after one."""
 
 IDLE_S = 120.0
 """Longest that a transaction may do nothing. No step of ours takes that long: whoever holds it has been stopped (a host that
@@ -101,7 +104,8 @@ class Database:
     async def statement(
         self, query: str, parameters: Mapping[str, Any], *, patience_s: float = PATIENCE_S
     ) -> list[tuple[Any, ...]]:
-        """One statement, committed by itself: one round trip instead of three. Its rows. Raises as `transaction` does."""
+        """One statement, committed by itself: one round trip instead of three. Its rows. After a deadlock it is done again;
+        raises as `transaction` does."""
         with _lost_is_transient(patience_s):
             # Not `connection()`, which ends a transaction that there is none of; and rows in the server's own form: what a
             # grant waits for is as much this side's work as the server's.
@@ -109,7 +113,7 @@ class Database:
             if conn is None:
                 conn = await self._statements.getconn(timeout=patience_s)
             try:
-                cursor = await conn.execute(query, parameters, binary=True)
+                cursor = await _in_spite_of_deadlocks(conn, query, parameters)
                 return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
             finally:
                 idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
@@ -117,6 +121,19 @@ class Database:
                     self._in_hand = conn
                 else:
                     await self._statements.putconn(conn)
+
+
+async def _in_spite_of_deadlocks(
+    conn: AsyncConnection[Any], query: str, parameters: Mapping[str, Any]
+) -> AsyncCursor[Any]:
+    """Not an outage: the server ended the statement to let another one go on, and nothing of it was done. Several times, since
+    the other one may come second again."""
+    for _ in range(DEADLOCKS):
+        try:
+            return await conn.execute(query, parameters, binary=True)
+        except psycopg.errors.DeadlockDetected:
+            continue
+    return await conn.execute(query, parameters, binary=True)
 
 
 @contextmanager

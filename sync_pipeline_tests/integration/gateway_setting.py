@@ -14,7 +14,8 @@ from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Lane, QuotaWindow, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.secrets import EnvironmentSecrets
-from sync_pipeline.vendors.rest import RateHeaders, RestApi
+from sync_pipeline.vendors.rest import RestApi
+from sync_pipeline.vendors.rest_options import RateHeaders
 
 WIDE = (QuotaWindow("minute", 6000, 60, burst=1000),)
 GET = Request("/things/{id}", "/things/1")

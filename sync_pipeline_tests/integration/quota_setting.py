@@ -15,6 +15,7 @@ from sync_pipeline.kernel.feed import QuotaWindow
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 names = itertools.count()
+"""Of nodes; written so that their order is that in which they were made (the store answers in the order of names)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Tree:
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self.conn = conn
 
-    def node(self, *windows: QuotaWindow) -> str:
-        scope = f"n{next(names)}"
+    def node(self, *windows: QuotaWindow, scope: str | None = None) -> str:
+        """A new node, or `scope` with these settings."""
+        scope = scope or f"n{next(names):06}"
         for pace in map(Pace.of, windows):
             self.conn.execute(SQL.ensure_window, {"scope": scope, **asdict(pace)})
         return scope

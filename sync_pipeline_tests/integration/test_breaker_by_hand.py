@@ -20,6 +20,11 @@ STATE = "select state, reason from sync.breaker where scope = '/things/{id}'"
 OPEN = [("open", "opened by an operator")]
 
 
+async def admit(worker: Breakers) -> None:
+    async with worker.admitted(ENDPOINT, "credential 1"):
+        pass
+
+
 @pytest.mark.parametrize("outcome", ["good", "transient", "permanent"])
 async def test_open_holds_however_a_call_on_its_way_ends(database: Database, outcome: Outcome) -> None:
     seconds = [0.0]
@@ -28,18 +33,18 @@ async def test_open_holds_however_a_call_on_its_way_ends(database: Database, out
         return Breakers("shop", "w", database=database, clock=SystemClock(), monotonic=lambda: seconds[0])
 
     one, other = worker(), worker()
-    await one.admit(ENDPOINT, "credential 1")
+    await admit(one)
     assert await by_hand(database, "shop", ENDPOINT, seconds=3600)
     await one.report(ENDPOINT, "credential 1", outcome, "Known")  # it has not seen it yet
     assert await rows(database, STATE) == OPEN
     seconds[0] += 2
     with pytest.raises(Deferred, match="its breaker is open"):
-        await one.admit(ENDPOINT, "credential 1")
+        await admit(one)
     for _ in range(2 * THRESHOLD):  # now it has, and more calls come back
         await one.report(ENDPOINT, "credential 1", outcome, "Known")
     assert await rows(database, STATE) == OPEN
     with pytest.raises(Deferred) as caught:
-        await other.admit(ENDPOINT, "credential 1")
+        await admit(other)
     assert caught.value.until > datetime.now(UTC) + timedelta(minutes=59)
 
 

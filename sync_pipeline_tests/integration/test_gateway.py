@@ -1,8 +1,9 @@
-"""The gateway on a real database and real HTTP: quota, Retry-After, breakers, retries, audit, conditional requests."""
+"""The gateway on a real database and real HTTP: quota, Retry-After, breakers, retries, audit."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,22 @@ async def test_an_http_date_is_read(vendor: Vendor, database: Database) -> None:
     assert abs((caught.value.until - later).total_seconds()) < 5
 
 
+async def test_an_http_date_is_kept_by_a_worker_whose_clock_is_fast(vendor: Vendor, database: Database) -> None:
+    class FastClock(SkippingClock):
+        def now(self) -> datetime:
+            return datetime.now(UTC) + timedelta(seconds=5)
+
+    now = datetime.now(UTC)
+    later = (now + timedelta(seconds=60)).replace(microsecond=0)
+    dates = {name: f"{at:%a, %d %b %Y %H:%M:%S} GMT" for name, at in (("retry_after", later), ("date", now))}
+    vendor.script = [answer(429, **dates)]
+    async with gateway(vendor, database, FastClock()) as opened:
+        with pytest.raises(Deferred) as caught:
+            await send(opened)
+    # Never earlier; and not a minute later, however slow this machine is at the moment.
+    assert timedelta(0) <= caught.value.until - later < timedelta(seconds=30)
+
+
 async def test_a_spent_window_defers_instead_of_asking(vendor: Vendor, database: Database) -> None:
     windows = (QuotaWindow("hour", 5, 3600, burst=4),)
     async with gateway(vendor, database, windows=windows) as opened:
@@ -112,18 +129,69 @@ async def test_failures_in_a_row_open_the_breaker_and_one_answer_closes_it(vendo
     assert await rows(database, "select state from sync.breaker") == [("closed",)]
 
 
-async def test_an_open_breaker_lets_one_probe_through(vendor: Vendor, database: Database) -> None:
+async def opened_breaker(database: Database) -> None:
+    """Its cool-down is over."""
     await rows(
         database,
         "insert into sync.breaker (connection, scope, state, failures, retry_at, cool_down_s)"
         " values ('shop', '/things/{id}', 'open', 9, clock_timestamp(), 5) returning 1",
     )
+
+
+async def test_an_open_breaker_lets_one_probe_through(vendor: Vendor, database: Database) -> None:
+    await opened_breaker(database)
     vendor.delay = 0.3
     async with gateway(vendor, database) as one, gateway(vendor, database) as two:
         results = await asyncio.gather(*(send(opened) for opened in (one, two, one, two)))
     assert results == [200] * 4
     assert min(vendor.at[1:]) - vendor.at[0] >= vendor.delay
     assert await rows(database, "select state from sync.breaker") == [("closed",)]
+
+
+@pytest.mark.parametrize("status", [404, 429])
+async def test_a_probe_that_moves_no_breaker_lets_the_next_one_go(
+    vendor: Vendor, database: Database, status: int
+) -> None:
+    """Once everybody waited a minute for its lease to end, though the vendor had answered. One at a time they go still."""
+    await opened_breaker(database)
+    vendor.script = [answer(status, retry_after="0.3")] * 3
+    vendor.delay = 0.2
+    clock = SystemClock()
+    async with gateway(vendor, database, clock) as one, gateway(vendor, database, clock) as two, asyncio.timeout(20):
+        turns = [one, two] * 3
+        results = await asyncio.gather(*(send(opened) for opened in turns), return_exceptions=True)
+    refused = [each for each in results if isinstance(each, PermanentError)]
+    assert len(refused) == (3 if status == 404 else 0)
+    assert results.count(200) == len(turns) - len(refused)
+    probes = vendor.at[:5]
+    assert min(later - earlier for earlier, later in itertools.pairwise(probes[:4])) >= vendor.delay
+    assert probes[4] - probes[3] >= vendor.delay, "the rest goes when one probe was good"
+    assert await rows(database, "select state, probe_owner from sync.breaker") == [("closed", None)]
+
+
+async def test_a_probe_that_never_goes_is_given_back(vendor: Vendor, database: Database) -> None:
+    await opened_breaker(database)
+    async with gateway(vendor, database) as one, gateway(vendor, database) as two, asyncio.timeout(20):
+        await rows(database, "update sync.quota set blocked_until = clock_timestamp() + interval '1 hour' returning 1")
+        with pytest.raises(Deferred, match="left alone"):
+            await send(one)
+        assert vendor.seen == []
+        assert await rows(database, "select state, probe_owner from sync.breaker") == [("open", None)]
+        await rows(database, "update sync.quota set blocked_until = null returning 1")
+        assert await send(two) == 200
+
+
+async def test_an_answer_that_says_nothing_of_a_credential_leaves_its_breaker_to_the_next(
+    vendor: Vendor, database: Database
+) -> None:
+    vendor.script = [answer(401), answer(404), answer(401), answer(200)]
+    async with gateway(vendor, database) as opened, asyncio.timeout(20):
+        for error in (AuthenticationError, PermanentError, AuthenticationError):
+            with pytest.raises(error):
+                await send(opened)
+            await rows(database, "update sync.breaker set retry_at = clock_timestamp() returning 1")
+        assert await send(opened) == 200
+    assert len(vendor.seen) == 4
 
 
 async def test_a_refused_credential_is_not_hammered(vendor: Vendor, database: Database) -> None:
@@ -230,11 +298,10 @@ async def test_a_rotated_token_is_used_at_once(vendor: Vendor, database: Databas
     assert [headers["authorization"] for _, headers in vendor.seen] == ["bearer old", "bearer new"]
 
 
-async def test_conditional_requests_save_the_body(vendor: Vendor, database: Database) -> None:
-    request = replace(GET, conditional=True)
-    vendor.script = [answer(200, b"{}", etag='"v1"'), answer(304, b"")]
+async def test_not_modified_is_an_answer(vendor: Vendor, database: Database) -> None:
+    request = replace(GET, headers=(("if-none-match", '"v1"'),))
+    vendor.script = [answer(304, b"")]
     async with gateway(vendor, database) as opened:
-        assert await send(opened, request) == 200
         reply = await opened.send(request, feed="things", correlation_id="c")
     assert reply.not_modified
-    assert vendor.seen[1][1]["if-none-match"] == '"v1"'
+    assert vendor.seen[0][1]["if-none-match"] == '"v1"'

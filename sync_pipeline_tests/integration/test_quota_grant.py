@@ -124,7 +124,7 @@ ODD = {
 
 
 def copy(tree: Tree, scope: str) -> str:
-    made = f"n{next(names)}"
+    made = f"n{next(names):06}"
     tree.conn.execute(
         "insert into sync.quota select (jsonb_populate_record(q, jsonb_build_object('scope', %s::text))).*"
         " from sync.quota q where scope = %s",

@@ -128,6 +128,8 @@ def test_the_share_has_a_floor_and_days_have_none(tree: Tree) -> None:
 def test_where_the_vendor_publishes_its_quota_its_word_is_enough(tree: Tree) -> None:
     now = (datetime.now(UTC) - START).total_seconds()
     scope = tree.node(QuotaWindow("w", 300, 60))
-    tree.conn.execute(SQL.told, {"scopes": [scope], "name": "w", "remaining": 200, "reset_s": 60, "leave_s": 60})
+    tree.conn.execute(
+        SQL.told, {"scopes": [scope], "name": "w", "remaining": 200, "reset_s": 60, "leave_s": 60, "age_s": 0}
+    )
     lower(tree, scope, now)
     assert share(tree, scope, now) == 1

@@ -179,7 +179,9 @@ def test_the_vendors_word_lowers_until_its_reset_and_books_foreign_use(tree: Tre
     now = (datetime.now(UTC) - START).total_seconds()
     scope = tree.node(QuotaWindow("hour", 100, 3600, burst=100))
     tree.ask(scope, at=now)
-    tree.conn.execute(SQL.told, {"scopes": [scope], "name": "hour", "remaining": 40, "reset_s": 600, "leave_s": 600})
+    tree.conn.execute(
+        SQL.told, {"scopes": [scope], "name": "hour", "remaining": 40, "reset_s": 600, "leave_s": 600, "age_s": 0}
+    )
     assert tree.conn.execute("select calls from sync.quota_foreign where scope = %s", (scope,)).fetchall() == [(59,)]
     left = tree.ask(scope, at=now + 1).left
     assert left == [39]

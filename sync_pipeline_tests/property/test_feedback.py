@@ -76,6 +76,49 @@ def test_retry_after_is_never_cut() -> None:
     assert retry_after({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, NOW) in (None, timedelta(0))
 
 
+@given(MOMENTS, AHEAD, st.integers(-600, 600), st.integers(0, 30))
+def test_an_instant_is_read_by_the_vendors_clock(vendor: datetime, ahead: int, skew: int, on_its_way: int) -> None:
+    """A worker whose clock is 5 s fast must not call 5 s early; one whose clock is slow waits for that much longer."""
+    until = vendor + timedelta(seconds=ahead)
+    epoch = int(until.timestamp())
+    came = vendor + timedelta(seconds=on_its_way + skew)
+    date = {"date": format_datetime(vendor, usegmt=True)}
+    found = retry_after(date | {"retry-after": format_datetime(until, usegmt=True)}, came)
+    assert found is not None
+    assert ahead <= found.total_seconds() <= ahead + max(0, -skew)
+    for value in (str(epoch), str(epoch * 1000), format_datetime(until, usegmt=True), until.isoformat()):
+        (word,) = x_ratelimit(date | {"x-ratelimit-remaining": "7", "x-ratelimit-reset": value}, came)
+        if word.reset_at is None:  # by a clock that is slow it is more than a month ahead
+            assert until - came > ABSURD
+        else:
+            assert ahead <= (word.reset_at - came).total_seconds() <= ahead + max(0, -skew)
+    (word,) = x_ratelimit(date | {"x-ratelimit-remaining": "7", "x-ratelimit-reset": "60"}, came)
+    assert word.reset_at == came + timedelta(seconds=60), "a delay is by nobody's clock"
+
+
+@given(AHEAD, st.one_of(MOMENTS.map(lambda at: format_datetime(at, usegmt=True)), st.sampled_from([*BAD, "0"])))
+def test_no_date_makes_a_wait_shorter_than_our_clock_has_it(ahead: int, date: str) -> None:
+    """A `Date` that is years off is not what the moment was reckoned by; one that is no date says nothing."""
+    until = NOW + timedelta(seconds=ahead)
+    said = {"retry-after": format_datetime(until, usegmt=True), "date": date}
+    found = retry_after(said, NOW)
+    assert found is not None
+    assert timedelta(seconds=ahead) <= found <= ABSURD
+    (word,) = x_ratelimit(
+        {"x-ratelimit-remaining": "7", "x-ratelimit-reset": str(int(until.timestamp())), "date": date}, NOW
+    )
+    assert word.reset_at is not None
+    assert until <= word.reset_at <= NOW + ABSURD
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-365), timedelta(days=365), timedelta(days=-20_000)])
+def test_when_one_of_the_clocks_is_years_off_the_other_is_believed(off: timedelta) -> None:
+    said = {"retry-after": format_datetime(NOW + timedelta(seconds=60), usegmt=True)}
+    now = format_datetime(NOW, usegmt=True)
+    assert retry_after(said | {"date": format_datetime(NOW + off, usegmt=True)}, NOW) == timedelta(seconds=60)
+    assert retry_after(said | {"date": now}, NOW + off) == timedelta(seconds=60)
+
+
 def test_x_ratelimit_in_both_spellings() -> None:
     said = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "7", "x-ratelimit-reset": str(int(NOW.timestamp()) + 9)}
     (word,) = x_ratelimit(said, NOW)
@@ -190,6 +233,7 @@ SAYING = [
     "x-ratelimit-reset",
     "x-ratelimit-remaining",
     "retry-after",
+    "date",
 ]
 
 

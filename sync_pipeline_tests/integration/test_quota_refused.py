@@ -1,0 +1,126 @@
+"""A refusal is known to the worker that heard it, whatever becomes of the store, and to all when the store is back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from sync_pipeline.gateway.quota_store import Quota
+from sync_pipeline.kernel.clock import SystemClock
+from sync_pipeline.kernel.errors import Deferred, TransientError
+from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
+from sync_pipeline.store.database import Database
+from sync_pipeline_tests.integration.gateway_setting import Vendor, answer, gateway, send
+from sync_pipeline_tests.things import rows
+
+WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+MINUTE = QuotaWindow("minute", 6000, 60, burst=1000)
+
+
+class Fickle:
+    """A database that is away for as long as `away`."""
+
+    def __init__(self, database: Database) -> None:
+        self.away = False
+        self._database = database
+
+    def _look(self) -> None:
+        if self.away:
+            raise TransientError("the database connection was lost")
+
+    async def statement(self, query: str, parameters: dict[str, object], **more: float) -> list[tuple[object, ...]]:
+        self._look()
+        return await self._database.statement(query, parameters, **more)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, **more: float) -> AsyncIterator[psycopg.AsyncConnection]:
+        self._look()
+        async with self._database.transaction(**more) as conn:
+            yield conn
+
+
+def quota(database: Database | Fickle, *windows: QuotaWindow) -> Quota:
+    return Quota(
+        "shop",
+        [QuotaNode("shop", windows or (MINUTE,))],
+        database=database,  # type: ignore[arg-type]
+        clock=SystemClock(),
+        monotonic=time.monotonic,
+        random=random.Random(1).random,
+    )
+
+
+@pytest.mark.parametrize("words", [{}, {"x_ratelimit_remaining": "0", "x_ratelimit_reset": "1"}], ids=["", "told"])
+async def test_retry_after_is_kept_to_without_the_store(
+    vendor: Vendor, database_url: str, words: dict[str, str]
+) -> None:
+    """It came after a quarter of a second: the error of the store that could not book the refusal hid the vendor's."""
+    vendor.script = [answer(200), answer(429, retry_after="2", **words), answer(200), answer(429, retry_after="300")]
+    async with Database.open(database_url) as database:
+        opened = await gateway(vendor, database, SystemClock()).__aenter__()
+        await send(opened)
+        await database.close()
+        assert await send(opened) == 200
+        assert vendor.at[2] - vendor.at[1] >= 2
+        for _ in range(3):
+            with pytest.raises(Deferred, match="left alone") as caught:
+                await send(opened)
+            assert (caught.value.until - datetime.now(UTC)).total_seconds() == pytest.approx(300, abs=2)
+        with contextlib.suppress(TransientError):
+            await opened.__aexit__(None, None, None)  # its audit has nowhere to go
+    assert len(vendor.seen) == 4
+
+
+@pytest.mark.parametrize("comes_back", ["asks", "closes"])
+async def test_a_refusal_while_the_store_was_away_holds_for_everybody_when_it_is_back(
+    database: Database, comes_back: str
+) -> None:
+    store = Fickle(database)
+    one, other = quota(store), quota(database)
+    await one.open()
+    store.away = True
+    assert await one.refused(timedelta(seconds=300)) == 300
+    store.away = False
+    if comes_back == "asks":
+        with pytest.raises(Deferred, match="left alone"):
+            await one.acquire()
+    else:
+        await one.close()
+    with pytest.raises(Deferred, match="left alone") as caught:
+        await other.acquire()
+    assert (caught.value.until - datetime.now(UTC)).total_seconds() == pytest.approx(300, abs=2)
+
+
+async def test_a_refusal_that_was_booked_is_kept_to_when_the_store_goes(database: Database) -> None:
+    store = Fickle(database)
+    one = quota(store)
+    await one.open()
+    await one.refused(timedelta(seconds=300))
+    store.away = True
+    with pytest.raises(Deferred, match="left alone"):
+        await one.acquire()
+
+
+async def test_a_grant_that_a_refusal_overtakes_is_given_back(database: Database, database_url: str) -> None:
+    one = quota(database, QuotaWindow("minute", 60, 60, burst=60))
+    await one.open()
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("select from sync.quota for update")
+        asked = asyncio.create_task(one.acquire())
+        while await rows(database, WAITING) != [(1,)]:  # noqa: ASYNC110  # the event is a row in the database
+            await asyncio.sleep(0.01)
+        at = time.monotonic()
+        refused = asyncio.create_task(one.refused(timedelta(seconds=1)))
+        while await rows(database, WAITING) != [(2,)]:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+        await other.rollback()
+    await asyncio.gather(asked, refused)
+    assert time.monotonic() - at >= 1
+    assert await rows(database, "select used from sync.quota_now") == [(1,)]
