@@ -40,6 +40,8 @@ from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, 
 DEFS = Path(__file__).parent / "defs"
 DELIVER_EVERY_S = 2.0
 COMPONENT = "sync_pipeline.components.VendorConnection"
+FOLDER = "dagster.DefsFolderComponent"
+DOCUMENTS = ("defs.yaml", "defs.yml")
 
 
 def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) -> Setup:
@@ -70,14 +72,35 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
 def load_configs(defs: Path = DEFS) -> dict[str, ConnectionConfig]:
     """All connections that the YAML documents under `defs` declare, by name."""
     configs: dict[str, ConnectionConfig] = {}
-    for path in sorted([*defs.rglob("defs.yaml"), *defs.rglob("defs.yml")]):
+    for path in sorted(found for name in DOCUMENTS for found in defs.rglob(name)):
         for document in _documents(path):
             if isinstance(document, dict) and document.get("type") == COMPONENT:
-                config = ConnectionConfig.parse(document.get("attributes") or {}, where=str(path.relative_to(defs)))
+                where = str(path.relative_to(defs))
+                config = ConnectionConfig.parse(document.get("attributes") or {}, where=where)
+                if hidden_by := _hidden_by(path, defs):
+                    raise ConfigurationError(
+                        f"{where}: Dagster does not load connection {config.name}, because it looks for no document beside or "
+                        f"below {hidden_by.relative_to(defs)}; move it to a folder of its own directly under {defs.name}/"
+                    )
                 if config.name in configs:
-                    raise ConfigurationError(f"connection {config.name} is declared twice under {defs.name}/")
+                    raise ConfigurationError(
+                        f"connection {config.name} is declared twice under {defs.name}/, again in {where}; give one of them "
+                        "another name"
+                    )
                 configs[config.name] = config
     return configs
+
+
+def _hidden_by(path: Path, defs: Path) -> Path | None:
+    """The document that Dagster stops at before it comes to `path`. One that only speaks of its folder does not stop it."""
+    for folder in path.parents:
+        first = next((folder / name for name in DOCUMENTS if (folder / name).exists()), path)
+        types = [document.get("type") for document in _documents(first) if isinstance(document, dict)]
+        if first != path and types != [FOLDER]:
+            return first
+        if folder == defs:
+            break
+    return None
 
 
 def _documents(path: Path) -> list[Any]:

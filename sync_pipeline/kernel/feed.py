@@ -29,17 +29,35 @@ class FeedId:
         return cls(connection, feed)
 
 
+AGAIN = "again"
+"""`walk` of a cursor whose page is read again: its records are wanted, not the way on, which may hang on headers or settings
+that are no longer there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What an answer was known by (RFC 9110, 13): a request for the same URL may ask for it only if it has changed since.
+    `url`: digest of what was asked."""
+
+    url: str
+    etag: str | None = None
+    last_modified: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """Where a feed stands, in the one normal form. Small: it is one row's worth of state.
 
     `watermark`: everything the vendor changed before it is landed; None before the first window has closed.
     `since`/`opened_at`: the open window, if any: asked from `since` (None = all history), horizon `opened_at`.
-    `part`: index into the feed's parts (one event after the other); `position`: page number or offset, by paging kind.
+    `part`: index into the feed's parts (one event after the other), `of` its name; `position`: page number or offset, by
+    paging kind. `walk`: the feed's `walk` when the window was opened: under another the place in it says nothing.
     `token`: the vendor's own paging token, a hint that may expire. `last_key`: last keyset position.
     `high`: newest modification seen in the open window.
     `vendor_now`: the vendor's own clock at the window's first page.
     `pages`: pages landed in the open window.
+    `validator`: of the last answer, where it was the whole list. It moves with the cursor, so that "not modified" is never
+    taken for pages that were not landed.
     """
 
     watermark: datetime | None = None
@@ -52,6 +70,9 @@ class Cursor:
     high: datetime | None = None
     vendor_now: datetime | None = None
     pages: int = 0
+    of: str | None = None
+    walk: str | None = None
+    validator: Validator | None = None
 
     @property
     def is_open(self) -> bool:
@@ -73,8 +94,8 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     weight: int = 1
     idempotent: bool = True
-    conditional: bool = False
-    """Send If-None-Match / If-Modified-Since from the last answer to the same URL; a 304 then means `not_modified`."""
+    behind: int = 0
+    """How many pages of the list were read before this one: behind the last one a vendor may answer 404."""
     probe: bool = False
     """Asks whether something may be read: the vendor's 403 is an answer, not a fault."""
     plain: Request | None = None
@@ -121,13 +142,14 @@ class PageRead:
 
     `next`: the cursor's paging fields for the following page (`token`, `position`, `last_key`), or None when this part
     of the window is drained. `high`: newest modification among the records, as the vendor stated it.
-    `vendor_now`: the vendor's clock when it made the page, if it says so.
+    `vendor_now`: the vendor's clock when it made the page, if it says so. `validator`: where the page is the whole list.
     """
 
     records: Mapping[str, Sequence[RawRecord]]
     next: NextPage | None
     high: datetime | None = None
     vendor_now: datetime | None = None
+    validator: Validator | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +241,12 @@ class Feed(Protocol):
         """Feeds whose records this feed's pages carry; the first is `name` itself."""
 
     @property
-    def parts(self) -> int:
-        """How many sub-streams one window walks one after the other (at least 1)."""
+    def parts(self) -> tuple[str, ...]:
+        """Names of the sub-streams that one window walks one after the other; none: it is one list."""
+
+    @property
+    def walk(self) -> str:
+        """By which settings a place inside an open window is counted (order of the parts, paging, page size)."""
 
     @property
     def overlap(self) -> timedelta:

@@ -52,12 +52,15 @@ class FetchedPage:
 
 @dataclass(frozen=True, slots=True)
 class LandedPage:
+    """`shown_at`: when the vendor showed it, by the database's clock."""
+
     id: int
     feed: FeedId
     source_feed: str
     object_key: str
     fetched_at: datetime
     cursor: Cursor
+    shown_at: datetime
 
 
 def encode(cursor: Cursor) -> Jsonb:
@@ -140,14 +143,22 @@ class Landing:
         self._crash.reach(CrashPoint.LANDING_AFTER_COMMIT)
         return landed
 
-    async def land_beside(self, source: FeedId, pages: Sequence[FetchedPage], *, session: str) -> list[LandedPage]:
-        """Register pages that a re-listing brought, without touching the cursor."""
+    async def land_beside(
+        self, source: FeedId, pages: Sequence[FetchedPage], *, session: str, began: datetime
+    ) -> list[LandedPage]:
+        """Register pages of a re-listing that `began` then, by the database's clock, without touching the cursor. What polls have
+        landed since then was shown later."""
         async with self._db.transaction() as conn:
-            return await self._register_all(conn, source, pages, session)
+            return await self._register_all(conn, source, pages, session, shown_at=began)
 
     @staticmethod
     async def _register_all(
-        conn: AsyncConnection[Any], source: FeedId, pages: Sequence[FetchedPage], session: str
+        conn: AsyncConnection[Any],
+        source: FeedId,
+        pages: Sequence[FetchedPage],
+        session: str,
+        *,
+        shown_at: datetime | None = None,
     ) -> list[LandedPage]:
         landing = [(page, feed) for page in pages for feed in page.yields]
         rows = [
@@ -162,6 +173,7 @@ class Landing:
                 "fetched_at": page.fetched_at,
                 "cursor": encode(page.cursor),
                 "audit_id": page.audit_id,
+                "shown_at": shown_at,
             }
             for page, feed in landing
         ]
@@ -169,10 +181,12 @@ class Landing:
             return []
         async with conn.cursor() as cursor:
             await cursor.executemany(SQL.insert_page, rows, returning=True)
-            ids = [await _only(result) async for result in cursor.results()]
+            made = [await _only(result) async for result in cursor.results()]
         return [
-            LandedPage(i, FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor)
-            for i, (page, feed) in zip(ids, landing, strict=True)
+            LandedPage(
+                i, FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor, shown
+            )
+            for (i, shown), (page, feed) in zip(made, landing, strict=True)
         ]
 
     async def pending(self, connection: str, feeds: Sequence[str], *, limit: int = 50) -> list[LandedPage]:
@@ -182,7 +196,7 @@ class Landing:
         )
 
     async def landed(self, feed: FeedId, *, after: int = 0, limit: int = 50) -> list[LandedPage]:
-        """All pages ever landed for a feed, by id."""
+        """All pages ever landed for a feed and not given up, by id."""
         return await self._pages(
             feed.connection,
             SQL.landed_pages,
@@ -193,8 +207,8 @@ class Landing:
         async with self._db.transaction() as conn:
             found = await conn.execute(sql, parameters)
             return [
-                LandedPage(i, FeedId(connection, feed), source, key, fetched_at, from_json(cursor))
-                for i, feed, source, key, fetched_at, cursor in await found.fetchall()
+                LandedPage(i, FeedId(connection, feed), source, key, fetched_at, from_json(cursor), shown_at)
+                for i, feed, source, key, fetched_at, cursor, shown_at in await found.fetchall()
             ]
 
     async def scope(self, feed: FeedId) -> str | None:
@@ -222,20 +236,17 @@ class Landing:
                 feeds = [lease.feed.feed, *followers]
                 await conn.execute(SQL.restart_feeds, {**names, "feeds": feeds, "reason": restart})
 
-    async def reset(self, feed: FeedId, *, since: datetime | None) -> None:
-        """Force the cursor back (None: to the beginning). Whoever holds the lease is fenced off."""
+    async def reset(self, feed: FeedId, *, since: datetime | None, given_up: Sequence[int] = ()) -> None:
+        """Force the cursor back (None: to the beginning). Whoever holds the lease is fenced off.
+
+        `given_up`: landed pages that will never be applied, since what was on them is listed again.
+        """
+        names = {"connection": feed.connection, "feed": feed.feed}
         cursor = Cursor(watermark=since)
         async with self._db.transaction() as conn:
-            await conn.execute(SQL.ensure_feed, {"connection": feed.connection, "feed": feed.feed})
-            await conn.execute(
-                SQL.reset_cursor,
-                {
-                    "connection": feed.connection,
-                    "feed": feed.feed,
-                    "cursor": encode(cursor),
-                    "watermark": since,
-                },
-            )
+            await conn.execute(SQL.ensure_feed, names)
+            await conn.execute(SQL.reset_cursor, {**names, "cursor": encode(cursor), "watermark": since})
+            await conn.execute(SQL.give_up_pages, {**names, "pages": list(given_up)})
 
     async def record_error(self, connection: str, feeds: Sequence[str], error: SyncError) -> None:
         await self._note(
@@ -284,4 +295,4 @@ class Landing:
 async def _only(result: AsyncCursor[Any]) -> Any:
     row = await result.fetchone()
     assert row is not None
-    return row[0]
+    return row

@@ -13,10 +13,10 @@ update sync.feed_state set lease_owner = null, lease_expires = null
 where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
 
 -- name: insert_page
-insert into sync.page (connection, feed, source_feed, session, sha256, object_key, bytes, fetched_at, cursor, audit_id)
+insert into sync.page (connection, feed, source_feed, session, sha256, object_key, bytes, fetched_at, cursor, audit_id, shown_at)
 values (%(connection)s, %(feed)s, %(source_feed)s, %(session)s, %(sha256)s, %(object_key)s, %(bytes)s, %(fetched_at)s,
-        %(cursor)s, %(audit_id)s)
-returning id
+        %(cursor)s, %(audit_id)s, coalesce(%(shown_at)s, clock_timestamp()))
+returning id, shown_at
 
 -- name: move_cursor
 update sync.feed_state
@@ -37,13 +37,13 @@ set cursor = excluded.cursor, cursor_version = sync.feed_state.cursor_version + 
     last_error = null, last_error_at = null, deferred_until = null, deferred_reason = null
 
 -- name: pending_pages
-select id, feed, source_feed, object_key, fetched_at, cursor from sync.page
+select id, feed, source_feed, object_key, fetched_at, cursor, shown_at from sync.page
 where connection = %(connection)s and feed = any(%(feeds)s) and status = 'landed'
 order by id limit %(limit)s
 
 -- name: landed_pages
-select id, feed, source_feed, object_key, fetched_at, cursor from sync.page
-where connection = %(connection)s and feed = %(feed)s and id > %(after)s
+select id, feed, source_feed, object_key, fetched_at, cursor, shown_at from sync.page
+where connection = %(connection)s and feed = %(feed)s and id > %(after)s and status <> 'given_up'
 order by id limit %(limit)s
 
 -- name: reset_cursor
@@ -52,6 +52,10 @@ set cursor = %(cursor)s, cursor_version = cursor_version + 1, watermark = %(wate
     lease_owner = null, lease_expires = null, next_due = null, deferred_until = null, deferred_reason = null
 where connection = %(connection)s and feed = %(feed)s
 returning cursor_version
+
+-- name: give_up_pages
+update sync.page set status = 'given_up', given_up_at = clock_timestamp()
+where connection = %(connection)s and source_feed = %(feed)s and id = any(%(pages)s) and status = 'landed'
 
 -- name: feed_scope
 select scope from sync.feed_state where connection = %(connection)s and feed = %(feed)s

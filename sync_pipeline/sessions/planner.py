@@ -41,6 +41,8 @@ class Seen:
     changes: int | None
     since: datetime | None
     calls: int
+    open: bool = False
+    """The session's time or calls ended inside the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,9 @@ class Planner:
         """The next poll of `source`, after one that ended now. `jitter` in [0, 1)."""
         wish = self._wishes[source]
         self._polled[source] = now
+        if seen.open:
+            why = "its window is still open: it goes on where it stopped"
+            return Plan(now, 0.0, why, None, self._costs.get(source, 1.0))
         if seen.changes is None or seen.since is None:
             # History says nothing about the present, and a session that only catches up needs no estimate.
             interval = max(wish.floor_s, min(wish.ceiling_s, wish.target_lag_s / 2))

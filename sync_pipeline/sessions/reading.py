@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import PermanentError, TransientError
-from sync_pipeline.kernel.feed import FeedId, RawRecord, Reply
+from sync_pipeline.kernel.feed import AGAIN, FeedId, RawRecord, Reply
 from sync_pipeline.landing.objects import ObjectStore
 from sync_pipeline.landing.pages import LandedPage, Landing
 from sync_pipeline.ledger.apply import Ledger
@@ -16,21 +18,29 @@ from sync_pipeline.sessions.effects import Effects
 from sync_pipeline.sessions.setup import Setup
 
 GROUP = 20
+MOST_WAITING = 100_000
+"""Pages looked at by a resync. A killed worker leaves some dozens."""
+
+
+class Unreadable(PermanentError):
+    """A landed page that cannot be taken apart any more."""
+
+    def __init__(self, page: LandedPage, why: str) -> None:
+        super().__init__(f"{page.feed}: page {page.id} {why}")
+        self.page = page
 
 
 async def records_of(setup: Setup, objects: ObjectStore, page: LandedPage) -> Sequence[RawRecord]:
-    """The records of one landed page, as the vendor module reads them today."""
+    """The records of one landed page, as the vendor module reads them today. Raises Unreadable."""
     try:
         body = await asyncio.to_thread(objects.get, page.object_key)
     except (LookupError, ValueError) as error:
-        raise PermanentError(
-            f"{page.feed}: page {page.id} cannot be read again ({error}); restore the object or resync the feed"
-        ) from None
+        raise Unreadable(page, f"cannot be read again ({error}); restore the object") from None
     reply = Reply(200, {}, body, page.fetched_at, page.fetched_at)
     try:
-        read = setup.connection.feeds[page.source_feed].read(page.cursor, reply)
-    except TransientError as error:
-        raise PermanentError(f"{page.feed}: page {page.id} is not readable by this vendor module: {error}") from None
+        read = setup.connection.feeds[page.source_feed].read(replace(page.cursor, walk=AGAIN), reply)
+    except (TransientError, PermanentError) as error:
+        raise Unreadable(page, f"is not readable by this vendor module: {error}") from None
     return read.records.get(page.feed.feed, ())
 
 
@@ -43,10 +53,10 @@ async def apply_pages(
     fence: tuple[FeedId, int] | None,
     count: bool,
 ) -> dict[str, Counts]:
-    """Check and apply landed pages in order; returns the counts per feed."""
+    """Check and apply landed pages in the order in which they were shown; returns the counts per feed."""
     checked: dict[str, list[CheckedPage]] = {}
     totals: dict[str, Counts] = {}
-    for page in pages:
+    for page in sorted(pages, key=lambda page: (page.shown_at, page.id)):
         records = await records_of(setup, objects, page)
         contract = setup.feeds[page.feed.feed].contract
         checked.setdefault(page.feed.feed, []).append(check_page(page.id, records, contract))
@@ -62,10 +72,36 @@ async def recover(setup: Setup, effects: Effects, source: str, *, fence: int) ->
     feeds = setup.connection.feeds[source].yields
     holds = (setup.connection.feed_id(source), fence)
     while pages := await effects.landing.pending(setup.connection.name, feeds, limit=GROUP):
-        done = await apply_pages(setup, effects.ledger, effects.objects, pages, fence=holds, count=True)
+        try:
+            done = await apply_pages(setup, effects.ledger, effects.objects, pages, fence=holds, count=True)
+        except Unreadable as error:
+            since = error.page.cursor.since
+            start = "beginning" if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}"
+            raise PermanentError(
+                f"{error}, or run `sync-pipeline resync {error.page.feed} --from {start}`, which lists again what was on it"
+            ) from None
         for feed, counts in done.items():
             totals[feed] = totals.get(feed, Counts()) + counts
     return totals
+
+
+async def start_again(
+    setup: Setup, landing: Landing, objects: ObjectStore, source: str, *, since: datetime | None
+) -> int:
+    """Force a feed's cursor back (None: to the beginning); returns how many landed pages were given up.
+
+    A page that waits and cannot be read any more would stop each session in `recover`. It is given up if what was on it is
+    listed again from `since`; one of a list that began earlier is not, since nothing else would bring its records.
+    """
+    given_up = []
+    for page in await landing.pending(setup.connection.name, setup.connection.feeds[source].yields, limit=MOST_WAITING):
+        if since is None or (page.cursor.since is not None and since <= page.cursor.since):
+            try:
+                await records_of(setup, objects, page)
+            except Unreadable:
+                given_up.append(page.id)
+    await landing.reset(setup.connection.feed_id(source), since=since, given_up=given_up)
+    return len(given_up)
 
 
 async def derive_again(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from sync_pipeline.ledger.checked import CheckedPage
 from sync_pipeline.ledger.statements import SQL
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.store.database import Database
+
+ORPHAN = "ORPHAN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,10 @@ class Quarantine:
         return None if row is None else bytes(row[0])
 
     async def discard(self, chosen: QuarantineFilter, *, dry_run: bool = False) -> int:
-        """Close rejections that will never be wanted; returns how many."""
+        """Close rejections that will never be wanted; returns how many.
+
+        Of a refused handoff the version that was refused is given up; later ones are handed on.
+        """
         rows = await self.find(chosen)
         if dry_run:
             return len(rows)
@@ -103,19 +108,20 @@ class Quarantine:
             found = await conn.execute(
                 SQL.quarantine_resolve, {"keys": [row.key for row in rows], "status": "discarded"}
             )
-            return len(await found.fetchall())
+            closed = [key for (key,) in await found.fetchall()]
+            await conn.execute(SQL.give_up, {"keys": closed})
+            return len(closed)
 
     async def replay(self, setup: Setup, chosen: QuarantineFilter, *, dry_run: bool = False) -> ReplayReport:
         """Put the chosen rejections of one connection through today's contract.
 
         What passes is applied by the ledger's version rule, so a newer row is never overwritten; what fails keeps its
-        row with today's codes. Idempotent: a crash in between leaves rows open whose records are already applied.
+        row with today's codes. Orphans are applied if their parent is in the table by now; a dry run does not try them.
+        Idempotent: a crash in between leaves rows open whose records are already applied.
         """
-        rows = [
-            row
-            for row in await self.find(chosen)
-            if row.feed.connection == setup.connection.name and row.kind == "quarantine"
-        ]
+        found = [row for row in await self.find(chosen) if row.feed.connection == setup.connection.name]
+        rows = [row for row in found if row.kind == "quarantine"]
+        orphans = [] if dry_run else [row for row in found if row.codes == (ORPHAN,)]
         failing: Counter[str] = Counter()
         total, passing = Counts(), 0
         for feed in dict.fromkeys(row.feed.feed for row in rows):
@@ -125,7 +131,12 @@ class Quarantine:
             passing += done
             failing += codes
             total = total + counts
-        return ReplayReport(len(rows), passing, failing, total, dry_run)
+        if orphans:
+            await self._ledger.release_held(setup.targets())
+            alone = await self.find(replace(chosen, keys=tuple(row.key for row in orphans)))
+            failing.update(ORPHAN for _ in alone)
+            passing += len(orphans) - len(alone)
+        return ReplayReport(len(rows) + len(orphans), passing, failing, total, dry_run)
 
     async def _replay_feed(
         self, setup: Setup, feed: str, rows: Sequence[QuarantineRow], *, dry_run: bool

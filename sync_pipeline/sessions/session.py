@@ -129,9 +129,10 @@ class Session:
         budget = Budget(self._options.max_calls)
         reports = {source: FeedReport(source) for source in sources}
         await asyncio.gather(*(self._run_feed(source, reports[source], budget, deadline) for source in sources))
-        dead = await self._effects.ledger.expire_held(self._setup.connection.name, ttl_s=self._options.held_ttl_s)
-        for feed in self._setup.feeds:
-            await self._effects.ledger.note_drift(self._setup.target(feed))
+        targets = self._setup.targets()
+        dead = await self._effects.ledger.expire_held(targets, ttl_s=self._options.held_ttl_s)
+        for target in targets:
+            await self._effects.ledger.note_drift(target)
         return SessionReport(
             self.id, self._setup.connection.name, started, self._clock.now(), reports, dead_lettered=dead
         )
@@ -191,13 +192,17 @@ class Session:
         self, source: str, lease: Lease, report: FeedReport, budget: Budget, deadline: datetime
     ) -> None:
         walk = Walk(self._setup, source, self._effects, session=self.id)
+
+        def ended() -> bool:
+            return self._stop.is_set() or self._clock.now() >= deadline
+
         connection = self._setup.connection
         self._planner.recall(source, *await self._landing.recall(connection.feed_id(source)))
         while not self._stop.is_set() and not budget.spent:
             before = report.cursor.watermark
             result = PollResult(report.cursor)
             try:
-                await walk.poll(lease, result, budget)
+                await walk.poll(lease, result, budget, ended=ended)
             finally:
                 report.add(result)  # what was applied is applied, whatever a later page did
             if self._progress is not None:
@@ -208,6 +213,7 @@ class Session:
                 changes=None if before is None or result.cursor.is_open else changes,
                 since=before,
                 calls=max(1, result.requests - changes // connection.feeds[source].page_size),
+                open=result.cursor.is_open,
             )
             plan = self._planner.after(
                 source, seen, self._clock.now(), jitter=self._effects.rng.random(), left=self._left()

@@ -48,6 +48,9 @@ class Setup:
     def source(self, feed: str) -> Feed:
         return self.connection.feeds[self.source_of(feed)]
 
+    def targets(self) -> list[Target]:
+        return [self.target(feed) for feed in self.feeds]
+
     def target(self, feed: str) -> Target:
         setup = self.feeds[feed]
         return Target(

@@ -34,6 +34,11 @@ CHECKS = (
         "the next session applies them; run `sync-pipeline sync <connection>`",
     ),
     (
+        "pages_given_up",
+        "what was on each page that was given up has been listed again",
+        "the resync that gave them up goes on: run `sync-pipeline sync <connection>`",
+    ),
+    (
         "rows_without_page",
         "every canonical row comes from a landed page",
         "someone wrote to the table or pruned pages: run `sync-pipeline resync <feed> --from <instant>`",

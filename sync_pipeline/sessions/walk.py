@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -52,22 +52,21 @@ class Walk:
         self._unexpanded = 0
         """Pages whose records were taken alone."""
 
-    async def poll(self, lease: Lease, result: PollResult, budget: Budget) -> None:
-        """Walk the open window of `result.cursor` (or open the next one) until it is drained or the budget is spent.
+    async def poll(
+        self, lease: Lease, result: PollResult, budget: Budget, *, ended: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Walk the open window of `result.cursor` (or open the next one) until it is drained, the budget is spent or, asked
+        before each page but the first, `ended` says so.
 
         What was fetched before the vendor or the network failed is landed and applied before the error is raised: `result`
         says at any time what was done.
         """
-        if not result.cursor.is_open:
-            result.cursor = cursors.open_window(
-                result.cursor, now=self._effects.clock.now(), overlap=self._feed.overlap
-            )
-        cursor = result.cursor
+        cursor = result.cursor = self._entered(result.cursor)
         fetched = Stream[Fetched](1)
         checked = Stream[Checked](AHEAD)
         landed = Stream[Landed](1)
         async with (
-            _running(self._fetch_window(cursor, budget, fetched, result), fetched) as fetching,
+            _running(self._fetch_window(cursor, budget, fetched, result, ended), fetched) as fetching,
             _running(self._check_all(fetched, checked), checked) as checking,
             _running(self._land_all(lease, checked, landed), landed) as landing,
         ):
@@ -76,9 +75,33 @@ class Walk:
             await checking
             await fetching
 
-    async def _fetch_window(self, cursor: Cursor, budget: Budget, fetched: Stream[Fetched], result: PollResult) -> None:
-        restarts = 0
-        while cursor.is_open and budget.take():
+    def _entered(self, cursor: Cursor) -> Cursor:
+        """The cursor with an open window whose place is counted by the present settings."""
+        parts, walk = self._feed.parts, self._feed.walk
+        if not cursor.is_open:
+            now = self._effects.clock.now()
+            return cursors.open_window(cursor, now=now, overlap=self._feed.overlap, parts=parts, walk=walk)
+        if cursor.walk == (walk or None):
+            return cursor
+        LOG.info(
+            "the order of the events or the paging has changed: the open window is walked again from its start",
+            correlation_id=self._session,
+            connection=self._id.connection,
+            feed=self._id.feed,
+        )
+        return cursors.expired(cursor, parts=parts, walk=walk)
+
+    async def _fetch_window(
+        self,
+        cursor: Cursor,
+        budget: Budget,
+        fetched: Stream[Fetched],
+        result: PollResult,
+        ended: Callable[[], bool],
+    ) -> None:
+        restarts, asked = 0, 0
+        while cursor.is_open and not (asked and ended()) and budget.take():
+            asked += 1
             # A vendor may refuse the paging token of a list with extras for the same list without them. If that is what
             # sends us back again and again, all of the window is taken without.
             alone = restarts > 1 and self._unexpanded > 0
@@ -91,9 +114,9 @@ class Walk:
                         f"{self._id}: the vendor refused its own paging token {restarts} times in one window; "
                         "the window stays open and is walked again in the next session"
                     ) from None
-                cursor = cursors.expired(cursor)
+                cursor = cursors.expired(cursor, parts=self._feed.parts, walk=self._feed.walk)
                 continue
-            after, _ = cursors.after_page(cursor, read, parts=self._feed.parts, page_received_at=reply.received_at)
+            after, _ = cursors.after_page(cursor, read, parts=self._feed.parts)
             await fetched.put(Fetched(cursor, reply, read, after))
             cursor = after
 
@@ -136,7 +159,7 @@ class Walk:
             else:
                 self._effects.crash.reach(CrashPoint.REPLY_RECEIVED)
                 if reply.not_modified:
-                    return reply, PageRead({}, None)
+                    return reply, PageRead({}, None, validator=cursor.validator)
                 try:
                     return reply, self._feed.read(cursor, reply)
                 except TransientError:

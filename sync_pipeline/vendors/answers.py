@@ -79,6 +79,15 @@ def instant(value: Any) -> datetime | None:
         return None
 
 
+def dotted(value: Any, path: str) -> Any:
+    """The value at a dotted path, or None."""
+    for name in path.split(".") if path else ():
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
 def server_clock(reply: Reply) -> datetime | None:
     """A lower bound of the vendor's clock when it made the answer: its `Date` header (RFC 9110, 6.6.1) less the time the
     request took and the second that the header rounds away. None without the header."""

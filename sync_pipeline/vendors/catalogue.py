@@ -139,7 +139,7 @@ def _eventbrite(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> P
 
 def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
     names = _named(config, ("orders", "positions"))
-    if "orders" not in names:
+    if names and "orders" not in names:
         raise ConfigurationError(f"connection {config.name}: positions come out of the pages of orders; enable both")
     feed = pretix.PretixOrders(
         config.organizer or "",
@@ -149,12 +149,17 @@ def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts
         yields=names,
     )
     api = pretix.PretixApi(windows=windows or pretix.WINDOWS, organizer=feed.organizer, events=feed.events)
-    return Parts(api, pretix.auth(config.token_env or ""), {"orders": feed})
+    return Parts(api, pretix.auth(config.token_env or ""), {"orders": feed} if names else {})
 
 
 def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
     feeds: dict[str, Feed] = {
-        feed.name: rest.RestFeed(feed.name, feed.rest)
+        feed.name: rest.RestFeed(
+            feed.name,
+            feed.rest,
+            base_url=config.base_url,
+            secret_param=config.auth.name if config.auth.kind == "query" else None,
+        )
         for feed in config.feeds
         if feed.enabled and feed.rest is not None
     }

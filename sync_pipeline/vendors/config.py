@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.vendors.rest import RateHeaders, RestFeedOptions, Strict
+from sync_pipeline.vendors.rest_options import RateHeaders, RestFeedOptions, Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -132,6 +132,10 @@ class ConnectionConfig(Strict):
             raise ValueError("must be an http or https URL")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must hold no credentials, query or fragment")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("must have a port from 0 to 65535, or none") from None
         return value.rstrip("/")
 
     @model_validator(mode="after")
@@ -140,6 +144,9 @@ class ConnectionConfig(Strict):
             raise ValueError("limits: a budget is mandatory; write the vendor's limit, or the one you allow yourself")
         if self.vendor == "rest" and any(feed.rest is None or feed.contract is None for feed in self.feeds):
             raise ValueError("feeds: each feed of the rest vendor needs `rest` and `contract`")
+        for name in ("overlap_s", "page_size"):
+            if self.vendor == "rest" and getattr(self, name) is not None:
+                raise ValueError(f"{name}: each feed of the rest vendor has its own; write it in the feed's `rest`")
         for limit in (
             *self.limits,
             *self.vendor_limits,

@@ -94,8 +94,12 @@ class EventbriteFeed:
         return f"eventbrite {self.name} of {of}"
 
     @property
-    def parts(self) -> int:
-        return max(1, len(self.events))
+    def parts(self) -> tuple[str, ...]:
+        return self.events
+
+    @property
+    def walk(self) -> str:
+        return ",".join(self.events)
 
     def request(self, cursor: Cursor) -> Request:
         params = [("page_size", str(self.page_size))]
@@ -106,7 +110,8 @@ class EventbriteFeed:
         if cursor.token is not None:
             params.append(("continuation", cursor.token))
         if self.events:
-            path, endpoint = f"/events/{self.events[cursor.part]}/{self.name}/", f"/events/{{id}}/{self.name}/"
+            event = cursor.of or self.events[cursor.part]
+            path, endpoint = f"/events/{event}/{self.name}/", f"/events/{{id}}/{self.name}/"
         else:
             path = f"/organizations/{self.organization}/{self.name}/"
             endpoint = f"/organizations/{{id}}/{self.name}/"

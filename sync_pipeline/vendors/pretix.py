@@ -100,8 +100,12 @@ class PretixOrders:
     yields: tuple[str, ...] = ("orders", "positions")
 
     @property
-    def parts(self) -> int:
-        return max(1, len(self.events))
+    def parts(self) -> tuple[str, ...]:
+        return self.events
+
+    @property
+    def walk(self) -> str:
+        return ",".join(self.events)
 
     @property
     def scope(self) -> str:
@@ -120,7 +124,7 @@ class PretixOrders:
         ]
         if place.since is not None:
             params.append(("modified_since", place.since.isoformat().replace("+00:00", "Z")))
-        scope = f"/events/{self.events[cursor.part]}" if self.events else ""
+        scope = f"/events/{self._event(cursor)}" if self.events else ""
         endpoint = access.EVENT_ORDERS if self.events else access.ORDERS
         return Request(endpoint, f"/organizers/{self.organizer}{scope}/orders/", tuple(params))
 
@@ -132,8 +136,8 @@ class PretixOrders:
         if reply.status == 404:
             return PageRead({}, keyset.after(cursor, (), more=False, now=latest), vendor_now=generated)
         envelope, orders = page("pretix orders", reply, ("results",))
-        if self.events:
-            orders = [self._with_event(order, self.events[cursor.part]) for order in orders]
+        if event := self._event(cursor):
+            orders = [self._with_event(order, event) for order in orders]
         following = keyset.after(
             cursor,
             keyset.rows_of(orders, ("event", "code"), "last_modified"),
@@ -156,6 +160,12 @@ class PretixOrders:
         if self.events:
             return Surveyed("")
         return access.survey(self.organizer, self.overlap, known, settled, now, answers)
+
+    def _event(self, cursor: Cursor) -> str | None:
+        """The event whose list the cursor stands in, by name: pages are read again after the settings have changed."""
+        if cursor.of is not None:
+            return cursor.of
+        return self.events[cursor.part] if cursor.part < len(self.events) else None
 
     @property
     def unsettled(self) -> str:
@@ -180,7 +190,7 @@ class PretixOrders:
         )
         path = f"/organizers/{self.organizer}/events/{event}/orders/"
         request = Request(access.EVENT_ORDERS, path, params, probe=True)
-        return Cursor(part=self.events.index(event) if self.events else 0), request
+        return Cursor(of=event), request
 
     @staticmethod
     def _with_event(order: RawRecord, event: str) -> RawRecord:

@@ -3,78 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import orjson
 
-from sync_pipeline.kernel.errors import CursorExpired, SyncError
-from sync_pipeline.kernel.feed import Cursor, NextPage, PageRead, QuotaFeedback, QuotaWindow, RawRecord, Reply, Request
-from sync_pipeline.vendors.answers import by_status, newest, page, server_clock, stamps
+from sync_pipeline.kernel.errors import PermanentError, SyncError
+from sync_pipeline.kernel.feed import (
+    Cursor,
+    PageRead,
+    QuotaFeedback,
+    QuotaWindow,
+    RawRecord,
+    Reply,
+    Request,
+    Validator,
+)
+from sync_pipeline.vendors.answers import by_status, dotted, error_fields, newest, page, server_clock, stamps
+from sync_pipeline.vendors.rest_options import RateHeaders, RestFeedOptions, SinceFormat
+from sync_pipeline.vendors.rest_paging import Pages, digest
 
-SinceFormat = Literal["iso_seconds", "iso_millis", "iso_micros", "epoch_s", "epoch_ms"]
+ABSURD = timedelta(days=31)
+"""No vendor's window is longer: an instant further ahead is a mistake, or the clock is that it is held against."""
 
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Paging(Strict):
-    """How the end of a page leads to the next one."""
-
-    kind: Literal["cursor", "next_link", "continuation", "page_number", "offset", "keyset", "none"] = Field(
-        description="cursor: a token in the body; next_link: a URL in the body or the Link header; continuation: a token "
-        "and a has-more flag; page_number, offset: counted by us; keyset: the last record's key."
-    )
-    param: str = Field("cursor", description="Query parameter that carries the token, page number, offset or key.")
-    token: str = Field("next_cursor", description="Dotted path of the token or of the next URL in the body.")
-    has_more: str | None = Field(None, description="Dotted path of a flag that says whether more follows.")
-    first_page: int = Field(1, ge=0, description="Number of the first page (page_number).")
-    drift_guard: int = Field(
-        1,
-        ge=0,
-        description="offset: records asked again at each page's start; if the last one seen is not among the page, the "
-        "list has moved and the window is walked again.",
-    )
-    key: str = Field("id", description="keyset, offset: dotted path of a record's key.")
-
-
-class Modified(Strict):
-    """How changes are asked for."""
-
-    field: str = Field(description="Dotted path of a record's modification instant.", examples=["modified_at"])
-    param: str | None = Field(
-        None, description="Query parameter for `changed since`; none: the whole list is asked for."
-    )
-    format: SinceFormat = "iso_seconds"
-
-
-class RestFeedOptions(Strict):
-    """What a feed of the `rest` vendor needs to be told."""
-
-    path: str = Field(description="Path below base_url.", examples=["/v1/registrations"])
-    records: str = Field("data", description="Dotted path of the array of records; empty: the body is the array.")
-    params: Mapping[str, str] = Field(default_factory=dict, description="Query parameters of every request.")
-    paging: Paging = Paging(kind="cursor")
-    modified: Modified | None = None
-    page_size_param: str | None = Field(None, description="Query parameter for the page size.")
-    page_size: int = Field(100, ge=1, le=10_000)
-    overlap_s: float = Field(60, ge=0, description="Seconds asked for again before the watermark.")
-    conditional: bool = Field(False, description="Send If-None-Match / If-Modified-Since on the first page.")
-
-
-class RateHeaders(Strict):
-    """Names of the headers in which the vendor tells its quota."""
-
-    limit: str = "x-ratelimit-limit"
-    remaining: str = "x-ratelimit-remaining"
-    reset: str = "x-ratelimit-reset"
-    reset_is: Literal["seconds", "epoch_s", "epoch_ms"] = "seconds"
-    window: str | None = Field(
-        None, description="Which of the connection's limits the headers speak of (default first)."
-    )
+NO_SUCH_PAGE = frozenset({400, 404, 416, 422})
+"""What vendors answer where a list has ended. Each may mean something else as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +39,15 @@ class RestApi:
     vendor: str = "rest"
 
     def classify(self, request: Request, reply: Reply) -> SyncError | None:
+        if reply.status in NO_SUCH_PAGE and request.behind:
+            if reply.status == 404 and _says_no_such_page(reply):
+                return None
+            return PermanentError(
+                f"{self.vendor} {request.endpoint}: HTTP {reply.status} for page {request.behind + 1} of a list that we count; "
+                "if that only says that the list has ended, name the flag that says so in paging.has_more, or set "
+                "paging.short_page_ends",
+                status=reply.status,
+            )
         return by_status(self.vendor, request, reply)
 
     def feedback(self, reply: Reply) -> tuple[QuotaFeedback, ...]:
@@ -99,9 +63,15 @@ class RestApi:
                 window=named.window or self.windows[0].name,
                 limit=None if limit is None else int(limit),
                 remaining=int(remaining),
-                reset_at=None if reset is None else _reset(reset, named.reset_is, reply.received_at),
+                reset_at=None if reset is None else _reset(reset, named.reset_is, reply),
             ),
         )
+
+
+def _says_no_such_page(reply: Reply) -> bool:
+    """`Invalid page.` and its like. That something was not found may be said of anything."""
+    said = str(error_fields(reply)).lower()
+    return "page" in said and "not found" not in said
 
 
 def _number(reply: Reply, header: str) -> float | None:
@@ -111,22 +81,18 @@ def _number(reply: Reply, header: str) -> float | None:
         return None
 
 
-def _reset(value: float, kind: str, now: datetime) -> datetime | None:
+def _reset(value: float, kind: str, reply: Reply) -> datetime | None:
+    """By our clock. An instant is by the vendor's, which the answer's `Date` tells: the longer sensible reading counts."""
+    now = reply.received_at
     try:
         if kind == "seconds":
             return now + timedelta(seconds=value)
-        return datetime.fromtimestamp(value / (1000 if kind == "epoch_ms" else 1), UTC)
+        moment = datetime.fromtimestamp(value / (1000 if kind == "epoch_ms" else 1), UTC)
     except (OverflowError, ValueError, OSError):
         return None
-
-
-def dotted(value: Any, path: str) -> Any:
-    """The value at a dotted path, or None."""
-    for name in path.split(".") if path else ():
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
+    left = [moment - clock for clock in (now, server_clock(reply)) if clock is not None]
+    sensible = [each for each in left if each <= ABSURD]
+    return now + max(sensible) if sensible else None
 
 
 FORMATS: dict[SinceFormat, Callable[[datetime], str]] = {
@@ -140,9 +106,21 @@ FORMATS: dict[SinceFormat, Callable[[datetime], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class RestFeed:
+    """One list of an API. `base_url` and `secret_param`: as in `Pages`."""
+
     name: str
     options: RestFeedOptions
-    parts: int = 1
+    base_url: str = ""
+    secret_param: str | None = None
+    parts: tuple[str, ...] = ()
+    walk: str = field(init=False, repr=False)
+    _pages: Pages = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        counted = [options.paging.model_dump(), options.page_size_param, options.page_size, options.records]
+        object.__setattr__(self, "walk", digest(orjson.dumps(counted, option=orjson.OPT_SORT_KEYS)))
+        object.__setattr__(self, "_pages", Pages(self.name, options, self.base_url, self.secret_param))
 
     @property
     def yields(self) -> tuple[str, ...]:
@@ -171,29 +149,50 @@ class RestFeed:
         if paging.kind == "page_number":
             params[paging.param] = str(cursor.position or paging.first_page)
         elif paging.kind == "offset":
-            params[paging.param] = str(max(0, cursor.position - (paging.drift_guard if cursor.last_key else 0)))
+            params[paging.param] = str(self._pages.start(cursor))
         elif paging.kind == "keyset" and cursor.last_key is not None:
             params[paging.param] = cursor.last_key
         elif paging.kind == "next_link" and cursor.token is not None:
             path, params = cursor.token, {}
         elif paging.kind in ("cursor", "continuation") and cursor.token is not None:
             params[paging.param] = cursor.token
-        first = cursor.pages == 0
-        endpoint = re.sub(r"/\d+(?=/|$)", "/{id}", options.path)
-        return Request(endpoint, path, tuple(params.items()), conditional=options.conditional and first)
+        endpoint = re.sub(r"/\d+(?=/|$)", "/{id}", options.path.partition("?")[0])
+        behind = cursor.pages if paging.kind in ("page_number", "offset") else 0
+        request = Request(endpoint, path, tuple(params.items()), behind=behind)
+        unless = self._unless_changed(cursor, request)
+        return replace(request, headers=unless) if unless else request
+
+    def _unless_changed(self, cursor: Cursor, request: Request) -> tuple[tuple[str, str], ...]:
+        known = cursor.validator
+        if not self.options.conditional or cursor.pages or known is None or known.url != _url(request):
+            return ()
+        named = (("if-none-match", known.etag), ("if-modified-since", known.last_modified))
+        return tuple((name, value) for name, value in named if value)
 
     def read(self, cursor: Cursor, reply: Reply) -> PageRead:
+        if reply.status == 404:
+            return PageRead({}, None, vendor_now=server_clock(reply))
         where = tuple(self.options.records.split(".")) if self.options.records else ()
-        envelope, records = page(f"rest {self.name}", reply, where)
-        following = self._next(cursor, envelope, records, reply)
+        envelope, shown = page(f"rest {self.name}", reply, where)
+        if cursor.walk is not None and cursor.walk != self.walk:
+            # A page of other settings, read again: where it led to is no longer known, nor needed.
+            return PageRead({self.name: shown}, None)
+        records = shown
         if self.options.paging.kind == "offset" and cursor.last_key is not None:
-            records = self._without_guard(cursor, records)
+            records = self._pages.behind_guard(cursor, shown)
         return PageRead(
             {self.name: records},
-            following,
+            self._pages.following(cursor, envelope, records, len(shown), reply),
             high=self._newest(records, reply.received_at),
             vendor_now=server_clock(reply),
+            validator=self._validator(cursor, reply),
         )
+
+    def _validator(self, cursor: Cursor, reply: Reply) -> Validator | None:
+        etag, last_modified = reply.headers.get("etag"), reply.headers.get("last-modified")
+        if not self.options.conditional or not (etag or last_modified):
+            return None
+        return Validator(_url(self.request(cursor)), etag, last_modified)
 
     def _newest(self, records: list[RawRecord], received_at: datetime) -> datetime | None:
         if self.options.modified is None:
@@ -201,59 +200,6 @@ class RestFeed:
         path = self.options.modified.field
         found = [dotted(record.value, path) for record in records] if "." in path else stamps(records, path)
         return newest(found, received_at + timedelta(days=1), moment)
-
-    def _key(self, record: RawRecord) -> str | None:
-        found = dotted(record.value, self.options.paging.key)
-        return None if found is None or isinstance(found, dict | list) else str(found)
-
-    def _next(
-        self, cursor: Cursor, envelope: Mapping[str, Any], records: list[RawRecord], reply: Reply
-    ) -> NextPage | None:
-        paging = self.options.paging
-        if paging.has_more is not None and not dotted(envelope, paging.has_more):
-            return None
-        match paging.kind:
-            case "cursor" | "continuation":
-                token = dotted(envelope, paging.token)
-                return (
-                    NextPage(token=str(token))
-                    if token not in (None, "") and (records or token != cursor.token)
-                    else None
-                )
-            case "next_link":
-                url = dotted(envelope, paging.token) or link_header(reply.headers.get("link", ""))
-                return NextPage(token=url) if isinstance(url, str) and url and url != cursor.token else None
-            case "page_number":
-                number = cursor.position or paging.first_page
-                return NextPage(position=number + 1) if self._full(records) else None
-            case "keyset":
-                key = self._key(records[-1]) if records else None
-                return NextPage(last_key=key) if self._full(records) and key and key != cursor.last_key else None
-            case "offset":
-                start = max(0, cursor.position - (paging.drift_guard if cursor.last_key else 0))
-                key = self._key(records[-1]) if records else None
-                return NextPage(position=start + len(records), last_key=key) if self._full(records) and key else None
-            case _:
-                return None
-
-    def _full(self, records: list[RawRecord]) -> bool:
-        """Counted paging goes on until a page is short: the vendor may give smaller pages than asked for, so where no
-        flag says more, only an empty page is the end."""
-        if self.options.paging.has_more is not None or self.options.page_size_param is None:
-            return bool(records)
-        return len(records) >= self.options.page_size
-
-    def _without_guard(self, cursor: Cursor, records: list[RawRecord]) -> list[RawRecord]:
-        """Rows that moved down are seen twice, which is harmless; a last row that is gone may have pulled others up past
-        us, so the window is walked again."""
-        if self.options.paging.drift_guard == 0:
-            return records
-        keys = [self._key(record) for record in records]
-        if cursor.last_key not in keys:
-            raise CursorExpired(
-                f"rest {self.name}: the list moved while it was walked by offset; its window is walked again"
-            )
-        return records[keys.index(cursor.last_key) + 1 :]
 
 
 def moment(value: Any) -> datetime | None:
@@ -269,10 +215,5 @@ def moment(value: Any) -> datetime | None:
     return None
 
 
-def link_header(value: str) -> str | None:
-    """The URL of `rel="next"` in a Link header (RFC 8288)."""
-    for part in value.split(","):
-        target, _, attributes = part.partition(";")
-        if re.search(r'rel\s*=\s*"?next"?', attributes):
-            return target.strip().strip("<>")
-    return None
+def _url(request: Request) -> str:
+    return digest("\x1f".join([request.path, *(f"{name}={value}" for name, value in request.params)]).encode())

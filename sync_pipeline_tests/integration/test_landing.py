@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from sync_pipeline.store.database import Database
 from sync_pipeline_tests.things import at, rows
 
 FEED = FeedId("shop", "things")
+
+
+MINUTE = timedelta(minutes=1)
 
 
 def page(*yields: str) -> FetchedPage:
@@ -95,6 +100,21 @@ async def test_a_reset_fences_the_running_worker(database: Database) -> None:
     assert again[1].watermark == at(1)
 
 
+async def test_a_reset_gives_up_landed_pages_of_its_own_feed_only(database: Database) -> None:
+    landing = Landing(database)
+    others = FeedId("shop", "others")
+    pages = await landing.land_beside(FEED, [page("things", "parts")], session="s", began=at(0))
+    pages += await landing.land_beside(others, [page("others")], session="s", began=at(0))
+    await rows(database, "update sync.page set status = 'applied' where feed = 'parts' returning 1")
+    await landing.reset(FEED, since=at(1), given_up=[one.id for one in pages])
+    assert await rows(database, "select feed, status, given_up_at is not null from sync.page order by id") == [
+        ("things", "given_up", True),
+        ("parts", "applied", False),
+        ("others", "landed", False),
+    ]
+    assert await landing.pending("shop", ["things", "parts"]) == await landing.landed(FEED) == []
+
+
 def replies(*bodies: bytes) -> list[Reply]:
     return [Reply(200, {}, body, at(0), at(0)) for body in bodies]
 
@@ -125,3 +145,15 @@ def test_a_changed_object_is_noticed(tmp_path: Path) -> None:
     paths[1].write_bytes(b"not zstd")
     with pytest.raises(ValueError, match="does not match"):
         store.get(two)
+
+
+async def test_what_a_repair_lists_was_shown_when_its_listing_began(database: Database) -> None:
+    """By the database's clock: a worker's may be fast, and then its older showing would pass for the later one."""
+    landing = Landing(database)
+    [(began,)] = await rows(database, "select clock_timestamp()")
+    fast, slow = (replace(page("things"), fetched_at=moment) for moment in (began + 60 * MINUTE, began - 60 * MINUTE))
+    [live] = await landing.land_beside(FEED, [slow], session="s", began=began + MINUTE)
+    [beside] = await landing.land_beside(FEED, [fast], session="s", began=began)
+    assert beside.id > live.id
+    assert await rows(database, "select sync.shown_later(%s, %s)", live.id, beside.id) == [(True,)]
+    assert [one.shown_at for one in await landing.landed(FEED)] == [began + MINUTE, began]

@@ -17,7 +17,8 @@ from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import Deferred, TransientError
 from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
 from sync_pipeline.store.database import Database
-from sync_pipeline.vendors.rest import RateHeaders, RestApi
+from sync_pipeline.vendors.rest import RestApi
+from sync_pipeline.vendors.rest_options import RateHeaders
 from sync_pipeline_tests.integration.gateway_setting import SkippingClock, Vendor, answer, gateway, send
 from sync_pipeline_tests.integration.quota_setting import Tree, most_in_any
 from sync_pipeline_tests.integration.token_setting import StandingClock, enrol

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.kernel.feed import Cursor, NextPage, PageRead
+from sync_pipeline.kernel.feed import Cursor, NextPage, PageRead, Validator
 from sync_pipeline.polling import cursors
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,6 +25,9 @@ cursor_values = st.builds(
     high=st.none() | instants,
     vendor_now=st.none() | instants,
     pages=st.integers(0, 1000),
+    of=st.none() | st.just("gala"),
+    walk=st.none() | st.just("gala,ball"),
+    validator=st.none() | st.builds(Validator, st.just("0f"), st.none() | st.just('"v1"'), st.none() | st.just("Sat")),
 )
 
 
@@ -40,7 +43,7 @@ def test_a_cursor_survives_its_row(cursor: Cursor) -> None:
     gaps=st.lists(st.floats(0.5, 200), min_size=1, max_size=12),
     skew=st.floats(-30, 30),
     tells_time=st.booleans(),
-    parts=st.integers(1, 3),
+    parts=st.integers(0, 3),
 )
 def test_every_change_is_in_some_window(
     changes: list[tuple[float, float]], gaps: list[float], skew: float, tells_time: bool, parts: int
@@ -53,7 +56,7 @@ def test_every_change_is_in_some_window(
         vendor_now = NOW + timedelta(seconds=seconds)
         ours = vendor_now + timedelta(seconds=skew if tells_time else min(0.0, skew))
         cursor = cursors.open_window(cursor, now=ours, overlap=OVERLAP)
-        for _ in range(parts):
+        for _ in range(max(1, parts)):
             shown = [
                 (number, NOW + timedelta(seconds=stamp))
                 for number, (stamp, late) in enumerate(changes)
@@ -62,7 +65,7 @@ def test_every_change_is_in_some_window(
             seen |= {number for number, _ in shown}
             high = max((at for _, at in shown), default=None)
             read = PageRead({}, None, high=high, vendor_now=vendor_now if tells_time else None)
-            cursor, drained = cursors.after_page(cursor, read, parts=parts, page_received_at=ours)
+            cursor, drained = cursors.after_page(cursor, read, parts=[f"e{part}" for part in range(parts)])
         assert drained
         assert not cursor.is_open
         marks.append(cursor.watermark)
@@ -74,8 +77,33 @@ def test_every_change_is_in_some_window(
 def test_a_page_moves_on_and_a_spent_token_starts_again(cursor: Cursor, last: bool) -> None:
     opened = cursors.open_window(cursor, now=NOW, overlap=OVERLAP)
     read = PageRead({}, None if last else NextPage(token="t", position=2))
-    moved, drained = cursors.after_page(opened, read, parts=1, page_received_at=NOW)
+    moved, drained = cursors.after_page(opened, read)
     assert drained == last
     again = cursors.expired(moved if not last else opened)
     assert (again.token, again.position, again.part) == (None, 0, 0)
     assert again.since == opened.since
+
+
+@given(st.integers(-3600, 10**7))
+def test_a_clock_that_is_far_ahead_is_not_believed(ahead: int) -> None:
+    opened = cursors.open_window(Cursor(), now=NOW, overlap=OVERLAP)
+    read = PageRead({}, None, vendor_now=NOW + timedelta(seconds=ahead))
+    closed, _ = cursors.after_page(opened, read)
+    assert closed.watermark == NOW + min(cursors.AHEAD, timedelta(seconds=ahead))
+
+
+def test_what_a_list_was_known_by_is_kept_only_where_one_page_was_all_of_it() -> None:
+    known = Validator("0f", '"v1"')
+    opened = cursors.open_window(Cursor(), now=NOW, overlap=OVERLAP)
+    whole, _ = cursors.after_page(opened, PageRead({}, None, validator=known))
+    assert whole.validator == known
+    assert cursors.open_window(whole, now=NOW, overlap=OVERLAP).validator == known
+    first, _ = cursors.after_page(opened, PageRead({}, NextPage(token="t"), validator=known))
+    assert first.validator is None
+    last, drained = cursors.after_page(first, PageRead({}, None, validator=known))
+    assert drained
+    assert last.validator is None
+    part, _ = cursors.after_page(opened, PageRead({}, None, validator=known), parts=("gala", "ball"))
+    assert part.validator is None
+    assert part.of == "ball"
+    assert cursors.expired(cursors.open_window(whole, now=NOW, overlap=OVERLAP)).validator is None

@@ -24,17 +24,21 @@ def test_the_newest_version_stands_and_every_other_is_accounted_for(shown: list[
     pages = list(zip(ids, shown, strict=True))
     found = newest_of(pages)
 
-    every = [(r.modified_at, page, place, r) for page, records in pages for place, r in enumerate(records)]
+    every = [
+        (r.modified_at, number, place, r, page)
+        for number, (page, records) in enumerate(pages)
+        for place, r in enumerate(records)
+    ]
     expected: Counter[int] = Counter()
     outdone: dict[int, Counter[str]] = {}
-    for name in {record.vendor_id for *_, record in every}:
+    for name in {record.vendor_id for *_, record, _ in every}:
         versions = [one for one in every if one[3].vendor_id == name]
         best = max(versions, key=lambda one: one[:3])
-        expected[best[1]] += 1
+        expected[best[4]] += 1
         for one in versions:
             if one is not best:
                 same = one[0] == best[0] and one[3].content_hash == best[3].content_hash
-                outdone.setdefault(one[1], Counter())["unchanged" if same else "superseded"] += 1
+                outdone.setdefault(one[4], Counter())["unchanged" if same else "superseded"] += 1
 
     standing = {page: len(records) for page, records in found.standing if records}
     assert standing == dict(expected)

@@ -84,7 +84,7 @@ def walk(vendor: Organizer, page_size: int) -> tuple[set[int], Cursor]:
             cursor = cursors.expired(cursor)
             continue
         seen |= {int(record.value["code"]) for record in read.records.get("orders", ())}
-        cursor, drained = cursors.after_page(cursor, read, parts=1, page_received_at=NOW)
+        cursor, drained = cursors.after_page(cursor, read)
         if drained:
             return seen, cursor
     raise AssertionError("the walk does not end")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.kernel.errors import CursorExpired
+from sync_pipeline.kernel.errors import CursorExpired, PermanentError
 from sync_pipeline.kernel.feed import Cursor, Reply, Request
 from sync_pipeline.polling import cursors
-from sync_pipeline.vendors.rest import Paging, RestFeed, RestFeedOptions
+from sync_pipeline.vendors.rest import RestApi, RestFeed
+from sync_pipeline.vendors.rest_options import Paging, RestFeedOptions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Change = Callable[[list[int]], None]
@@ -23,60 +24,76 @@ Change = Callable[[list[int]], None]
 
 @dataclass
 class Shop:
-    """A list of ids, served in pages of `size` by whichever paging the request uses."""
+    """A list of ids, served in pages of `size` by whichever paging the request uses. It gives pages of at most `cap`, leaves the
+    id out of `nameless` records, and says 404 behind its last page where it is `strict`."""
 
     ids: list[int]
     size: int
     kind: str
     changes: dict[int, Change] = field(default_factory=dict)
+    cap: int = 1000
+    nameless: frozenset[int] = frozenset()
+    strict: bool = False
+    flagged: bool = False
     served: int = 0
 
     def answer(self, request: Request) -> Reply:
         self.changes.get(self.served, lambda ids: None)(self.ids)
         self.served += 1
         asked = dict(request.params)
+        size = min(self.size, self.cap)
         if request.path.startswith("/next/"):
             start = int(request.path.removeprefix("/next/"))
         elif self.kind == "page_number":
-            start = (int(asked["p"]) - 1) * self.size
+            start = (int(asked["p"]) - 1) * size
         elif self.kind == "keyset":
             start = sum(1 for number in self.ids if number <= int(asked.get("p", -1)))
         else:
             start = int(asked.get("p", 0))
-        part = self.ids[start : start + self.size]
-        more = start + self.size < len(self.ids)
-        body: dict[str, Any] = {"data": [{"id": number} for number in part], "more": more}
+        part = self.ids[start : start + size]
+        if self.strict and start and not part:
+            return Reply(404, {}, b'{"detail":"Invalid page."}', NOW, NOW)
+        more = start + size < len(self.ids)
+        shown = [{"n": number} if number in self.nameless else {"n": number, "id": number} for number in part]
+        body: dict[str, Any] = {"data": shown, "more": more}
         if self.kind in ("cursor", "continuation") and (more or self.kind == "continuation"):
-            body["next"] = str(start + self.size)
+            body["next"] = str(start + size)
         if self.kind == "next_link" and more:
-            body["next"] = f"/next/{start + self.size}"
+            body["next"] = f"/next/{start + size}"
         return Reply(200, {}, orjson.dumps(body), NOW, NOW)
 
 
-def feed(kind: str, size: int) -> RestFeed:
+def feed(kind: str, size: int, *, flagged: bool = False, has_more: str = "more") -> RestFeed:
     paging = Paging(
         kind=kind,  # type: ignore[arg-type]
         param="p",
         token="next",
-        has_more="more" if kind == "continuation" else None,
+        has_more=has_more if kind == "continuation" or flagged else None,
     )
     return RestFeed("things", RestFeedOptions(path="/things", paging=paging, page_size_param="n", page_size=size))
 
 
-def walk(shop: Shop, restarts: int = 20) -> list[int]:
-    api = feed(shop.kind, shop.size)
+API = RestApi(())
+
+
+def walk(shop: Shop, restarts: int = 20, api: RestFeed | None = None) -> list[int]:
+    api = api or feed(shop.kind, shop.size, flagged=shop.flagged)
     cursor = cursors.open_window(Cursor(), now=NOW, overlap=api.overlap)
     seen: list[int] = []
     for _ in range(2000):
         try:
-            read = api.read(cursor, shop.answer(api.request(cursor)))
+            request = api.request(cursor)
+            reply = shop.answer(request)
+            if (error := API.classify(request, reply)) is not None:
+                raise error
+            read = api.read(cursor, reply)
         except CursorExpired:
             restarts -= 1
             assert restarts >= 0
             cursor = cursors.expired(cursor)
             continue
-        seen += [record.value["id"] for record in read.records["things"]]
-        cursor, drained = cursors.after_page(cursor, read, parts=1, page_received_at=NOW)
+        seen += [record.value["n"] for record in read.records.get("things", ())]
+        cursor, drained = cursors.after_page(cursor, read)
         if drained:
             return seen
     raise AssertionError("the walk does not end")
@@ -87,6 +104,123 @@ def walk(shop: Shop, restarts: int = 20) -> list[int]:
 def test_a_still_list_is_seen_whole_and_once(kind: str, length: int, size: int) -> None:
     ids = list(range(10, 10 + length))
     assert walk(Shop(ids, size, kind)) == ids
+
+
+KINDS = ["cursor", "next_link", "continuation", "page_number", "offset", "keyset"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(length=st.integers(0, 25), size=st.integers(4, 7), cap=st.integers(2, 3), flagged=st.booleans())
+def test_a_vendor_may_give_smaller_pages_than_asked_for(
+    kind: str, length: int, size: int, cap: int, flagged: bool
+) -> None:
+    ids = list(range(10, 10 + length))
+    assert walk(Shop(ids, size, kind, cap=cap, flagged=flagged)) == ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(length=st.integers(1, 25), size=st.integers(2, 7), data=st.data())
+def test_a_record_without_a_key_costs_only_itself(kind: str, length: int, size: int, data: st.DataObject) -> None:
+    ids = list(range(10, 10 + length))
+    # By keyset a page without any key cannot be left: never two in a row here.
+    nameless = frozenset(data.draw(st.lists(st.sampled_from(ids), unique=True)))
+    nameless -= {number + 1 for number in nameless}
+    assert set(walk(Shop(ids, size, kind, nameless=nameless))) == set(ids)
+
+
+@given(length=st.integers(1, 6), size=st.integers(2, 3))
+def test_what_lies_behind_a_page_without_any_key_is_not_given_up_in_silence(length: int, size: int) -> None:
+    ids = list(range(10, 10 + size + length))
+    with pytest.raises(PermanentError, match=r"paging\.key"):
+        walk(Shop(ids, size, "keyset", nameless=frozenset(ids[:size])))
+
+
+@given(length=st.integers(0, 25), size=st.integers(2, 7))
+def test_a_vendor_may_say_404_behind_the_last_page(length: int, size: int) -> None:
+    ids = list(range(10, 10 + length))
+    assert walk(Shop(ids, size, "page_number", strict=True)) == ids
+
+
+@pytest.mark.parametrize("kind", ["page_number", "offset"])
+@given(length=st.integers(3, 25), size=st.integers(2, 7))
+def test_a_vendor_that_does_not_know_the_parameter_is_found_out(kind: str, length: int, size: int) -> None:
+    class Deaf(Shop):
+        def answer(self, request: Request) -> Reply:
+            first = replace(request, params=(("p", "1" if kind == "page_number" else "0"),))
+            return super().answer(first)
+
+    ids = list(range(10, 10 + length))
+    for nameless in (frozenset(), frozenset(ids)):
+        with pytest.raises(PermanentError, match=r"paging\.param"):
+            walk(Deaf(ids, size, kind, nameless=nameless))
+
+
+@given(length=st.integers(1, 25), size=st.integers(2, 7), nameless=st.booleans())
+def test_a_vendor_may_give_its_last_page_again(length: int, size: int, nameless: bool) -> None:
+    class Clamps(Shop):
+        def answer(self, request: Request) -> Reply:
+            last = -(-len(self.ids) // self.size)
+            asked = min(int(dict(request.params)["p"]), last)
+            return super().answer(replace(request, params=(("p", str(asked)),)))
+
+    ids = list(range(10, 10 + length))
+    shop = Clamps(ids, size, "page_number", nameless=frozenset(ids) if nameless else frozenset())
+    if length <= size:
+        # Of one page alone nobody can tell.
+        with pytest.raises(PermanentError, match=r"paging\.param"):
+            walk(shop)
+    else:
+        assert set(walk(shop)) == set(ids)
+
+
+@pytest.mark.parametrize("kind", ["page_number", "offset", "keyset"])
+@given(length=st.integers(0, 25), size=st.integers(2, 7))
+def test_where_it_is_said_that_a_short_page_ends_the_list_no_call_is_spent_on_it(
+    kind: str, length: int, size: int
+) -> None:
+    ids = list(range(10, 10 + length))
+    paging = Paging(kind=kind, param="p", short_page_ends=True)  # type: ignore[arg-type]
+    options = RestFeedOptions(path="/things", paging=paging, page_size_param="n", page_size=size)
+    shop = Shop(ids, size, kind, strict=True)
+    if length % size or not length:
+        assert walk(shop, api=RestFeed("things", options)) == ids
+        assert shop.served == -(-length // size) + (length == 0) or kind == "offset"
+
+
+@pytest.mark.parametrize("status", [400, 404, 416, 422])
+def test_a_refusal_behind_the_first_page_says_what_may_be_done(status: int) -> None:
+    request = feed("page_number", 2).request(Cursor(opened_at=NOW, position=3, pages=2))
+    refused = API.classify(request, Reply(status, {}, b'{"detail":"Not found."}', NOW, NOW))
+    assert "short_page_ends" in str(refused)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(length=st.integers(0, 25), size=st.integers(2, 7))
+def test_a_flag_that_is_never_there_ends_nothing(kind: str, length: int, size: int) -> None:
+    ids = list(range(10, 10 + length))
+    shop = Shop(ids, size, "cursor" if kind == "continuation" else kind)
+    assert walk(shop, api=feed(shop.kind, size, flagged=True, has_more="meta.nowhere")) == ids
+
+
+@pytest.mark.parametrize("kind", ["cursor", "next_link", "page_number", "offset"])
+def test_more_that_nothing_leads_to_is_an_error_and_not_the_end(kind: str) -> None:
+    class Vague(Shop):
+        def answer(self, request: Request) -> Reply:
+            del request
+            return Reply(200, {}, orjson.dumps({"data": [], "more": True}), NOW, NOW)
+
+    with pytest.raises(PermanentError, match="the list goes on"):
+        walk(Vague([1, 2, 3], 2, kind, flagged=True))
+
+
+def test_an_empty_page_in_the_middle_is_no_end_where_more_is_said_to_follow() -> None:
+    class Filtered(Shop):
+        def answer(self, request: Request) -> Reply:
+            number = int(dict(request.params)["p"])
+            shown = [{"n": number, "id": number}] if number in (1, 4) else []
+            return Reply(200, {}, orjson.dumps({"data": shown, "more": number < 5}), NOW, NOW)
+
+    assert walk(Filtered([], 2, "page_number", flagged=True)) == [1, 4]
 
 
 @given(
@@ -110,3 +244,14 @@ def test_offsets_lose_nothing_when_rows_move(size: int, length: int, moves: dict
 
     seen = walk(Shop(list(ids), size, "offset", {page: change(*move) for page, move in moves.items()}))
     assert set(ids) - gone <= set(seen)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_of_other_settings_can_be_read_again(kind: str) -> None:
+    """A replay reads what was landed under earlier settings: it needs the records, not the way on."""
+    other = feed("cursor" if kind != "cursor" else "keyset", 2).walk
+    reply = Reply(200, {}, orjson.dumps({"data": [{"n": 1}, {"n": 2}], "more": True}), NOW, NOW)
+    cursor = Cursor(opened_at=NOW, walk=other, last_key="7", pages=1)
+    read = feed(kind, 2, flagged=True).read(cursor, reply)
+    assert [record.value["n"] for record in read.records["things"]] == [1, 2]
+    assert read.next is None

@@ -42,6 +42,12 @@ def test_floor_and_ceiling_hold_whatever_is_learned() -> None:
     assert polled(silent, "quiet", 0, 300)[2] == 900
 
 
+def test_an_open_window_goes_on_at_once() -> None:
+    plan = Planner(SCARCE, {"f": WISH}).after("f", Seen(None, None, 40, open=True), NOW, jitter=0.5, left=None)
+    assert (plan.due, plan.estimate) == (NOW, None)
+    assert "still open" in plan.why
+
+
 def test_history_teaches_nothing_of_the_present() -> None:
     planner = Planner(SCARCE, {"f": WISH})
     plan = planner.after("f", Seen(None, None, 40), NOW, jitter=0, left=None)

@@ -18,14 +18,16 @@ from sync_pipeline.kernel.errors import (
     SyncError,
     TransientError,
 )
-from sync_pipeline.kernel.feed import Cursor, RawRecord, Reply, Request
+from sync_pipeline.kernel.feed import Cursor, QuotaWindow, RawRecord, Reply, Request
 from sync_pipeline.polling.estimate import RateEstimate
 from sync_pipeline.polling.schedule import FeedState, Left, plan
 from sync_pipeline.vendors.catalogue import build_connection, with_environment
 from sync_pipeline.vendors.config import ConnectionConfig
 from sync_pipeline.vendors.eventbrite import EventbriteApi, EventbriteFeed
 from sync_pipeline.vendors.pretix import PretixApi, PretixOrders, explode
-from sync_pipeline.vendors.rest import link_header
+from sync_pipeline.vendors.rest import RestApi
+from sync_pipeline.vendors.rest_options import RateHeaders
+from sync_pipeline.vendors.rest_paging import link_header
 
 NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
 SINCE = datetime(2026, 11, 20, 3, 30, 15, 250000, tzinfo=UTC)
@@ -48,7 +50,7 @@ def test_eventbrite_asks_the_organization() -> None:
 
 def test_eventbrite_asks_event_after_event() -> None:
     feed = EventbriteFeed("attendees", "", ("11", "22"))
-    assert feed.parts == 2
+    assert feed.parts == ("11", "22")
     assert feed.request(Cursor(opened_at=NOW, part=1)).path == "/events/22/attendees/"
 
 
@@ -225,6 +227,8 @@ BASE: dict[str, Any] = {"name": "shop", "vendor": "pretix", "base_url": "https:/
         ({"feeds": [{"name": "orders", "colour": 1}]}, "unknown key `feeds.0.colour`"),
         ({"base_url": "ftp://x"}, "must be an http or https URL"),
         ({"base_url": "https://user:secret@x"}, "must hold no credentials"),
+        ({"base_url": "https://x:99999"}, "base_url: must have a port from 0 to 65535"),
+        ({"base_url": "https://x:secret"}, "base_url: must have a port"),
         ({"organizer": None}, "pretix needs one"),
         ({"vendor": "rest"}, "a budget is mandatory"),
         ({"vendor": "eventbrite"}, "Eventbrite needs one"),
@@ -238,6 +242,15 @@ def test_wrong_settings_are_one_sentence(changes: dict[str, Any], sentence: str)
         ConnectionConfig.parse({**BASE, **changes}, where="defs.yaml")
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["overlap_s", "page_size"])
+def test_what_a_rest_feed_says_itself_is_not_said_of_its_connection(name: str) -> None:
+    shop = {"name": "shop", "vendor": "rest", "base_url": "https://x", "limits": [{"limit": 5, "seconds": 1}],
+            "feeds": [{"name": "orders", "contract": "some.module:Contract", "rest": {"path": "/", name: 25}}]}  # fmt: skip
+    ConnectionConfig.parse(shop, where="defs.yaml")
+    with pytest.raises(ConfigurationError, match=f"shop: {name}: .* write it in the feed's `rest`"):
+        ConnectionConfig.parse({**shop, name: 25}, where="defs.yaml")
 
 
 def test_settings_that_only_building_sees() -> None:
@@ -299,3 +312,35 @@ def test_the_plan_explains_itself() -> None:
         [decision] = plan([one], NOW, Left(212, "this hour"))
         assert (decision.due, why in decision.why) == (due, True), decision
     assert [d.due for d in plan([case[0] for case in cases], NOW)] == [True, True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("header", "url"),
+    [
+        ('<https://x.org/r?include=a,b&page=2>; rel="next"', "https://x.org/r?include=a,b&page=2"),
+        ('<https://x.org/1>; rel="first", <https://x.org/2>; title="a, b; rel=x"; REL=next', "https://x.org/2"),
+        ('<https://x.org/9>; rel="last next"', "https://x.org/9"),
+        ('<https://x.org/9>; rel="nextish"', None),
+        ('<https://x.org/9>; rel=prev', None),
+        ("next", None),
+    ],
+)  # fmt: skip
+def test_the_next_link_of_a_header(header: str, url: str | None) -> None:
+    assert link_header(header) == url
+
+
+@pytest.mark.parametrize(
+    ("date", "left"),
+    [
+        (None, 60),
+        ("Sat, 21 Nov 2026 04:00:00 GMT", 61),  # the second that the header rounds away
+        ("Sat, 21 Nov 2026 03:59:50 GMT", 71),
+        ("Sat, 21 Nov 2026 04:30:00 GMT", 60),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 60),
+    ],
+)
+def test_a_reset_by_the_vendors_clock_is_not_read_by_a_fast_one_of_ours(date: str | None, left: int) -> None:
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str((NOW + timedelta(seconds=60)).timestamp())}
+    reply = Reply(200, headers | ({"date": date} if date else {}), b"{}", NOW, NOW)
+    [said] = RestApi((QuotaWindow("minute", 60, 60),), RateHeaders(reset_is="epoch_s")).feedback(reply)
+    assert said.reset_at == NOW + timedelta(seconds=left)

@@ -1,0 +1,88 @@
+"""What the `rest` vendor is told in YAML about a feed and its quota headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SinceFormat = Literal["iso_seconds", "iso_millis", "iso_micros", "epoch_s", "epoch_ms"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paging(Strict):
+    """How the end of a page leads to the next one."""
+
+    kind: Literal["cursor", "next_link", "continuation", "page_number", "offset", "keyset", "none"] = Field(
+        description="cursor: a token in the body; next_link: a URL in the body or the Link header; continuation: a token "
+        "and a has-more flag; page_number, offset: counted by us; keyset: the last record's key."
+    )
+    param: str = Field("cursor", description="Query parameter that carries the token, page number, offset or key.")
+    token: str = Field("next_cursor", description="Dotted path of the token or of the next URL in the body.")
+    has_more: str | None = Field(
+        None,
+        description="Dotted path of a flag that says whether more follows. Without it a list that is counted, or walked by key, "
+        "ends with an empty page: one more call.",
+    )
+    short_page_ends: bool = Field(
+        False,
+        description="page_number, offset, keyset: a page shorter than page_size is the last one. Only for a vendor that always "
+        "gives pages of the size it is asked for: with a smaller one of its own all that follows would be lost.",
+    )
+    first_page: int = Field(1, ge=0, description="Number of the first page (page_number).")
+    drift_guard: int = Field(
+        1,
+        ge=0,
+        description="offset: records asked again at each page's start; if the last one seen is not among the page, the "
+        "list has moved and the window is walked again.",
+    )
+    key: str = Field("id", description="keyset, offset: dotted path of a record's key.")
+
+
+class Modified(Strict):
+    """How changes are asked for."""
+
+    field: str = Field(description="Dotted path of a record's modification instant.", examples=["modified_at"])
+    param: str | None = Field(
+        None, description="Query parameter for `changed since`; none: the whole list is asked for."
+    )
+    format: SinceFormat = "iso_seconds"
+
+
+class RestFeedOptions(Strict):
+    """What a feed of the `rest` vendor needs to be told."""
+
+    path: str = Field(description="Path below base_url.", examples=["/v1/registrations"])
+    records: str = Field("data", description="Dotted path of the array of records; empty: the body is the array.")
+    params: Mapping[str, str] = Field(default_factory=dict, description="Query parameters of every request.")
+    paging: Paging = Paging(kind="cursor")
+    modified: Modified | None = None
+    page_size_param: str | None = Field(None, description="Query parameter for the page size.")
+    page_size: int = Field(100, ge=1, le=10_000)
+    overlap_s: float = Field(60, ge=0, description="Seconds asked for again before the watermark.")
+    conditional: bool = Field(
+        False,
+        description="Send If-None-Match / If-Modified-Since where the last answer to the same URL was the whole list.",
+    )
+
+    @model_validator(mode="after")
+    def _guard_fits(self) -> RestFeedOptions:
+        if self.paging.kind == "offset" and self.page_size <= self.paging.drift_guard:
+            raise ValueError("page_size: must be above drift_guard, or no page would hold anything new")
+        return self
+
+
+class RateHeaders(Strict):
+    """Names of the headers in which the vendor tells its quota."""
+
+    limit: str = "x-ratelimit-limit"
+    remaining: str = "x-ratelimit-remaining"
+    reset: str = "x-ratelimit-reset"
+    reset_is: Literal["seconds", "epoch_s", "epoch_ms"] = "seconds"
+    window: str | None = Field(
+        None, description="Which of the connection's limits the headers speak of (default first)."
+    )

@@ -1,0 +1,155 @@
+"""How the `rest` vendor's pages lead from one to the next, by the paging that a feed's settings name.
+
+A list ends where the vendor says so, or with a page that holds nothing new. A short page is no end: a vendor may give smaller
+pages than it is asked for, or leave out rows it does not show.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin
+
+from sync_pipeline.kernel.errors import CursorExpired, PermanentError
+from sync_pipeline.kernel.feed import Cursor, NextPage, RawRecord, Reply
+from sync_pipeline.kernel.urls import without
+from sync_pipeline.kernel.wire import raw_bytes
+from sync_pipeline.vendors.answers import dotted
+from sync_pipeline.vendors.rest_options import RestFeedOptions
+
+COUNTED = frozenset({"page_number", "offset", "keyset"})
+CONTENT = "content:"
+"""Begins the mark of a record that has no key."""
+
+BARREN = 20
+"""Pages in a row that bring nothing new, though more is said or seems to follow, before that is no longer believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The paging of one feed. `base_url`: what relative links are relative to. `secret_param`: the query parameter that carries
+    the credential, which a vendor may repeat in its links: there it is taken out again, since links are kept."""
+
+    name: str
+    options: RestFeedOptions
+    base_url: str = ""
+    secret_param: str | None = None
+
+    def _key(self, record: RawRecord) -> str | None:
+        found = dotted(record.value, self.options.paging.key)
+        return None if found is None or isinstance(found, dict | list) else str(found)
+
+    def _mark(self, record: RawRecord) -> str:
+        """What a record is known by when it is seen again: its key, else its content."""
+        key = self._key(record)
+        return key if key is not None else CONTENT + digest(raw_bytes(record))
+
+    def following(
+        self, cursor: Cursor, envelope: Mapping[str, Any], records: list[RawRecord], shown: int, reply: Reply
+    ) -> NextPage | None:
+        """`records`: those of the `shown` ones that the walk has not seen before. Raises PermanentError where more is said to
+        follow and nothing says where: to take that for the end would lose it."""
+        paging = self.options.paging
+        # A flag that is not there says nothing, neither way.
+        said = dotted(envelope, paging.has_more) if paging.has_more else None
+        if said is not None and not said:
+            return None
+        if paging.short_page_ends and paging.kind in COUNTED and shown < self.options.page_size:
+            return None
+        match paging.kind:
+            case "cursor" | "continuation":
+                token = dotted(envelope, paging.token)
+                found = token not in (None, "") and bool(records or token != cursor.token)
+                return NextPage(token=str(token)) if found else self._lost(said, "paging.token")
+            case "next_link":
+                url = dotted(envelope, paging.token) or link_header(reply.headers.get("link", ""))
+                if not isinstance(url, str) or not url:
+                    return self._lost(said, "paging.token")
+                url = self._link(url)
+                return NextPage(token=url) if url != cursor.token else self._lost(said, "paging.token")
+            case "page_number":
+                number = cursor.position or paging.first_page
+                barren = 0 if records else int(cursor.token or 0) + 1
+                if barren > BARREN:
+                    return self._lost(said, "paging.has_more")
+                mark = self._mark(records[-1]) if records else cursor.last_key
+                if records and mark == cursor.last_key:
+                    # The same page again. Where another came before it, it is what the vendor gives behind the last one.
+                    return self._lost(said or cursor.pages < 2, "paging.param, or set paging.short_page_ends,")
+                token = str(barren) if barren else None
+                return NextPage(position=number + 1, token=token, last_key=mark) if records or said else None
+            case "keyset":
+                keys = [key for record in records if (key := self._key(record)) is not None]
+                if keys and keys[-1] != cursor.last_key:
+                    return NextPage(last_key=keys[-1])
+                # A page without any key that is as long as pages are: what is behind it cannot be asked for.
+                unnamed = not keys and len(records) >= self.options.page_size
+                return self._lost(said or unnamed, "paging.key")
+            case "offset":
+                if not records and shown <= paging.drift_guard:
+                    return self._lost(said, "paging.has_more")
+                if not records:
+                    # Rows came in before the last one; or the vendor gives the same page whatever is asked for.
+                    barren = int(cursor.token or 0) + 1
+                    if barren > BARREN:
+                        return self._lost(True, "paging.param")
+                    position = self.start(cursor) + shown
+                    return NextPage(position=position, last_key=cursor.last_key, token=str(barren))
+                mark = self._mark(records[-1])
+                if paging.drift_guard == 0 and mark == cursor.last_key:
+                    return self._lost(True, "paging.param")
+                return NextPage(position=self.start(cursor) + shown, last_key=mark)
+            case _:
+                return None
+
+    def start(self, cursor: Cursor) -> int:
+        """The offset to ask from: rows before our place are asked again where the last one seen can be known again."""
+        return max(0, cursor.position - (self.options.paging.drift_guard if cursor.last_key else 0))
+
+    def _lost(self, more: Any, setting: str) -> NextPage | None:
+        """The end of the list, unless there is `more`."""
+        if more:
+            raise PermanentError(
+                f"rest {self.name}: the list goes on, but this page does not say where; check {setting} in YAML, the window "
+                "stays open"
+            )
+        return None
+
+    def _link(self, url: str) -> str:
+        """The next page's URL, whole and without our credential."""
+        if self.base_url:
+            url = urljoin(f"{self.base_url}/{self.options.path.lstrip('/')}", url)
+        return url if self.secret_param is None else without(url, {self.secret_param})
+
+    def behind_guard(self, cursor: Cursor, records: list[RawRecord]) -> list[RawRecord]:
+        """Rows that moved down are seen twice, which is harmless; a last row that is gone may have pulled others up past
+        us, so the window is walked again."""
+        if self.options.paging.drift_guard == 0:
+            return records
+        by_content = (cursor.last_key or "").startswith(CONTENT)
+        keys = [self._mark(record) if by_content else self._key(record) for record in records]
+        if cursor.last_key not in keys:
+            raise CursorExpired(
+                f"rest {self.name}: the list moved while it was walked by offset; its window is walked again"
+            )
+        return records[keys.index(cursor.last_key) + 1 :]
+
+
+LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^\s=;,]+(?:\s*=\s*(?:"[^"]*"|[^\s";,]*))?)*)')
+ATTRIBUTE = re.compile(r';\s*([^\s=;,]+)\s*=\s*(?:"([^"]*)"|([^\s";,]*))')
+
+
+def link_header(value: str) -> str | None:
+    """The URL of `rel="next"` in a Link header (RFC 8288): a URL may hold commas, and a relation be one of several words."""
+    for target, attributes in LINK.findall(value):
+        for name, quoted, bare in ATTRIBUTE.findall(attributes):
+            if name.lower() == "rel" and "next" in (quoted or bare).lower().split():
+                return str(target)
+    return None
+
+
+def digest(said: bytes) -> str:
+    return hashlib.sha256(said).hexdigest()[:16]
