@@ -129,11 +129,16 @@ async def find_lost(database: Database, target: Target) -> int:
 
 
 async def revive(
-    database: Database, *, connection: str | None = None, feed: str | None = None, keys: Sequence[str] | None = None
+    database: Database,
+    *,
+    connection: str | None = None,
+    feed: str | None = None,
+    code: str | None = None,
+    contract_version: str | None = None,
+    keys: Sequence[str] | None = None,
 ) -> int:
-    """Put dead letters of the handoff back into the outbox; returns how many."""
+    """Put dead letters of the handoff back into the outbox; returns how many. Every argument narrows; None does not."""
+    chosen = {"connection": connection, "feed": feed, "code": code, "contract_version": contract_version}
     async with database.transaction() as conn:
-        found = await conn.execute(
-            SQL.revive, {"connection": connection, "feed": feed, "keys": list(keys) if keys is not None else None}
-        )
+        found = await conn.execute(SQL.revive, {**chosen, "keys": list(keys) if keys is not None else None})
         return len(await found.fetchall())

@@ -20,7 +20,8 @@ with gone as (
 insert into sync.handoff as h (connection, feed, vendor_id, modified_at, content_hash)
 values (%(connection)s, %(feed)s, %(vendor_id)s, %(modified_at)s, %(content_hash)s)
 on conflict (connection, feed, vendor_id) do update
-set modified_at = excluded.modified_at, content_hash = excluded.content_hash, handed_at = clock_timestamp()
+set modified_at = excluded.modified_at, content_hash = excluded.content_hash, given_up = false,
+    handed_at = clock_timestamp()
 
 -- name: postpone
 update sync.outbox set attempts = attempts + 1,
@@ -43,7 +44,7 @@ set status = 'open', raw = excluded.raw, codes = excluded.codes, problems = excl
     times_seen = q.times_seen + 1, last_seen = clock_timestamp(), resolved_at = null
 
 -- name: lost
--- Applied, but neither handed on nor waiting: an effect that never happened.
+-- Applied, but neither handed on nor given up nor waiting: an effect that never happened.
 select r.vendor_id, r.modified_at, r.content_hash, r.page_id from {target} r
 where r.connection = %(connection)s and r.feed = %(feed)s
   and not exists (select 1 from sync.handoff h where h.connection = r.connection and h.feed = r.feed
@@ -62,6 +63,8 @@ with chosen as (
   where kind = 'dead_letter' and status = 'open' and key like 'handoff:%%'
     and (%(connection)s::text is null or connection = %(connection)s)
     and (%(feed)s::text is null or feed = %(feed)s)
+    and (%(code)s::text is null or %(code)s = any(codes))
+    and (%(contract_version)s::text is null or contract_version = %(contract_version)s)
     and (%(keys)s::text[] is null or key = any(%(keys)s))
 ), woken as (
   update sync.outbox o set status = 'waiting', attempts = 0, error_code = null, next_attempt_at = clock_timestamp()

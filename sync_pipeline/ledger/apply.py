@@ -20,7 +20,7 @@ from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.ledger.checked import CheckedPage, Target
 from sync_pipeline.ledger.copying import copy_new, copy_to_stage
 from sync_pipeline.ledger.newest import Newest, newest_of
-from sync_pipeline.ledger.statements import SQL, Statements, as_sql
+from sync_pipeline.ledger.statements import SQL, Statements
 from sync_pipeline.store.database import Database
 from sync_pipeline.trust.logger import get_logger
 
@@ -46,23 +46,37 @@ def quarantine_key(feed: FeedId, rejection: Rejection) -> str:
     return hashlib.blake2b(f"{feed}\x1f".encode() + identity, digest_size=16).hexdigest()
 
 
-def _quarantine_rows(target: Target, page: CheckedPage) -> list[dict[str, Any]]:
-    return [
-        {
-            "key": quarantine_key(target.feed, rejection),
-            "connection": target.feed.connection,
-            "feed": target.feed.feed,
-            "vendor_id": rejection.vendor_id,
-            "page_id": page.page_id,
-            "raw": rejection.raw,
-            "codes": sorted({problem.code for problem in rejection.problems}),
-            "problems": orjson.dumps(
-                [{"code": problem.code, "path": problem.path} for problem in rejection.problems]
-            ).decode(),
-            "contract_version": target.contract.version,
-        }
-        for rejection in page.rejected
-    ]
+def _quarantine_rows(target: Target, pages: Sequence[CheckedPage], resolution: str) -> list[dict[str, Any]]:
+    """Rejections in the order in which they were shown. What the pages show valid after that is `cured` already."""
+    rows: list[dict[str, Any]] = []
+    valid_later: set[str] = set()
+    for page in reversed(pages if any(page.rejected for page in pages) else ()):
+        cured = page.mended | valid_later
+        rows += [
+            _quarantine_row(target, page, one, one.vendor_id in cured, resolution) for one in reversed(page.rejected)
+        ]
+        valid_later.update(record.vendor_id for record in page.valid)
+    return rows[::-1]
+
+
+def _quarantine_row(
+    target: Target, page: CheckedPage, rejection: Rejection, cured: bool, resolution: str
+) -> dict[str, Any]:
+    return {
+        "key": quarantine_key(target.feed, rejection),
+        "connection": target.feed.connection,
+        "feed": target.feed.feed,
+        "vendor_id": rejection.vendor_id,
+        "page_id": page.page_id,
+        "raw": rejection.raw,
+        "codes": sorted({problem.code for problem in rejection.problems}),
+        "problems": orjson.dumps(
+            [{"code": problem.code, "path": problem.path} for problem in rejection.problems]
+        ).decode(),
+        "contract_version": target.contract.version,
+        "cured": cured,
+        "resolution": resolution,
+    }
 
 
 class Ledger:
@@ -83,7 +97,7 @@ class Ledger:
         after: Awaitable[object] | None = None,
         likely_new: bool = False,
     ) -> Applied:
-        """Apply `pages` in one transaction.
+        """Apply `pages`, given in the order in which they were shown, in one transaction.
 
         `after`: work that must be done before this is applied; the records are staged meanwhile. Its error is raised.
 
@@ -184,7 +198,7 @@ class Ledger:
         *,
         new: bool,
     ) -> list[Counts]:
-        rejected = [row for page in pages for row in _quarantine_rows(target, page)]
+        rejected = _quarantine_rows(target, pages, resolution)
         outcomes = {page.page_id: Counter(newest.outdone.get(page.page_id)) for page in pages}
         found = None
         async with conn.pipeline():
@@ -192,7 +206,7 @@ class Ledger:
                 found = await conn.execute(statements.apply, statements.parameters)
                 await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
             if rejected:
-                await conn.cursor().executemany(SQL.quarantine_put, rejected)
+                await conn.cursor().executemany(statements.put, rejected)
         if found is None:
             rows = [(page_id, "applied", len(records)) for page_id, records in newest.standing]
         else:
@@ -238,11 +252,25 @@ class Ledger:
             )
         return sum(row[1] for row in await released.fetchall())
 
-    async def expire_held(self, connection: str, *, ttl_s: float) -> int:
-        """Turn records whose parent did not come within `ttl_s` seconds into dead letters; returns how many."""
+    async def release_held(self, targets: Sequence[Target]) -> int:
+        """Apply what is held though its parent is in the table; returns how many.
+
+        A child's transaction does not see a parent that is being applied beside it, nor that one the child.
+        """
         async with self._db.transaction() as conn:
-            found = await conn.execute(as_sql(SQL.expire_held).format(), {"connection": connection, "ttl": ttl_s})
-            return found.rowcount
+            return await _release(conn, targets)
+
+    async def expire_held(self, targets: Sequence[Target], *, ttl_s: float) -> int:
+        """Write a dead letter for each record of `targets` whose parent did not come within `ttl_s` seconds; returns how many.
+
+        Those whose parent did come are released first. The others stay held, and are released when it comes.
+        """
+        async with self._db.transaction() as conn:
+            await _release(conn, targets)
+            dead = 0
+            for connection in sorted({target.feed.connection for target in targets}):
+                dead += (await conn.execute(SQL.expire_held, {"connection": connection, "ttl": ttl_s})).rowcount
+            return dead
 
     async def note_drift(self, target: Target) -> None:
         """Remember fields the contract did not know: their names, never their values."""
@@ -259,6 +287,18 @@ class Ledger:
                     "contract_version": target.contract.version,
                 },
             )
+
+
+async def _release(conn: AsyncConnection[Any], targets: Sequence[Target]) -> int:
+    """Under the locks of all the feeds: who applies a child waits for its held row, and this for the child's."""
+    released = 0
+    for target in sorted(targets, key=lambda one: str(one.feed)):
+        await conn.execute(SQL.begin, {"lock": f"ledger:{target.feed}"})
+    for target in targets:
+        statements = Statements.of(target)
+        found = await conn.execute(statements.release, statements.parameters)
+        released += sum(row[1] for row in await found.fetchall())
+    return released
 
 
 def _log_rejections(target: Target, pages: Sequence[CheckedPage]) -> None:

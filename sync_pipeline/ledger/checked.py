@@ -17,6 +17,8 @@ class CheckedPage:
     page_id: int
     valid: Sequence[Canonical]
     rejected: Sequence[Rejection]
+    mended: frozenset[str] = frozenset()
+    """Ids of rejected records that the page shows again further on, valid."""
 
     @property
     def received(self) -> int:
@@ -44,4 +46,8 @@ def check_page(page_id: int, records: Sequence[RawRecord], contract: Contract) -
     valid = [outcome for outcome in outcomes if isinstance(outcome, Canonical)]
     if len(valid) == len(outcomes):
         return CheckedPage(page_id, valid, ())
-    return CheckedPage(page_id, valid, [outcome for outcome in outcomes if isinstance(outcome, Rejection)])
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
+    # The two lists do not say in which order the page showed a record of both.
+    last = {outcome.vendor_id: outcome for outcome in outcomes}
+    names = {one.vendor_id for one in rejected if one.vendor_id is not None}
+    return CheckedPage(page_id, valid, rejected, frozenset(name for name in names if isinstance(last[name], Canonical)))

@@ -23,13 +23,14 @@ class Newest:
 
 class _Showing(NamedTuple):
     modified_at: str
-    page_id: int
+    page: int
     place: int
     record: Canonical
+    page_id: int
 
 
 def newest_of(pages: Sequence[Shown]) -> Newest:
-    """The version with the latest modification stands; among equals the one of the higher page id, then the later one.
+    """The version with the latest modification stands; among equals the later one. `pages`: in the order they were shown in.
 
     Another version is `unchanged` when it has the stamp and the content of the one that stands, else `superseded`.
     """
@@ -37,8 +38,8 @@ def newest_of(pages: Sequence[Shown]) -> Newest:
     if len(ids) == sum(len(records) for _, records in pages):
         return Newest(pages)
     showings = [
-        _Showing(record.modified_at, page_id, place, record)
-        for page_id, records in pages
+        _Showing(record.modified_at, page, place, record, page_id)
+        for page, (page_id, records) in enumerate(pages)
         for place, record in enumerate(records)
     ]
     best: dict[str, _Showing] = {}

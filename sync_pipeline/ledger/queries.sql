@@ -53,7 +53,8 @@ with classed as materialized (
             where p.connection = %(connection)s and p.feed = %(parent_feed)s and p.vendor_id = s.parent limit 1)
           then 'applied' else 'held' end
       when t.content_hash = s.content_hash and t.modified_at >= s.modified_at then 'unchanged'
-      when t.modified_at > s.modified_at or (t.modified_at = s.modified_at and t.page_id > s.page_id) then 'superseded'
+      when t.modified_at > s.modified_at then 'superseded'
+      when t.modified_at = s.modified_at and t.page_id <> s.page_id and sync.shown_later(t.page_id, s.page_id) then 'superseded'
       else 'applied' end as outcome
   from {stage} s
   left join lateral (
@@ -75,8 +76,11 @@ with classed as materialized (
   select %(connection)s, %(feed)s, vendor_id, modified_at, content_hash, page_id, %(table)s
   from written where %(handoff)s
 ), no_longer_held as (
-  delete from sync.held
-  where connection = %(connection)s and feed = %(feed)s and vendor_id = any(array(select vendor_id from written))
+  -- A newer version goes on waiting, whatever older one is in the table now.
+  delete from sync.held h
+  where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = any(array(select vendor_id from written))
+    and (select h.modified_at < w.modified_at or (h.modified_at = w.modified_at and not sync.shown_later(h.page_id, w.page_id))
+         from written w where w.vendor_id = h.vendor_id)
 ), waiting as (
   insert into sync.held as h (connection, feed, vendor_id, parent_feed, parent_id, page_id, modified_at, content_hash,
                               contract_version, table_name, row_data)
@@ -89,15 +93,24 @@ with classed as materialized (
   on conflict (connection, feed, vendor_id) do update
   set parent_id = excluded.parent_id, page_id = excluded.page_id, modified_at = excluded.modified_at,
       content_hash = excluded.content_hash, contract_version = excluded.contract_version, row_data = excluded.row_data
-  where h.modified_at <= excluded.modified_at
+  where h.modified_at < excluded.modified_at
+     or (h.modified_at = excluded.modified_at and not sync.shown_later(h.page_id, excluded.page_id)
+         and (h.content_hash, h.parent_id) is distinct from (excluded.content_hash, excluded.parent_id))
 )
 select page_id, outcome, count(*)::integer from classed group by page_id, outcome
 
 -- name: quarantine_cured
+-- An orphan's dead letter ends when the orphan is in the table and nothing newer of it waits.
 update sync.quarantine q set status = %(resolution)s, resolved_at = clock_timestamp()
-where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open' and q.kind = 'quarantine'
+where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open'
   and q.vendor_id = any(array(select vendor_id from {stage}))
-  and (select true from {stage} s where s.vendor_id = q.vendor_id and s.page_id >= q.page_id limit 1)
+  and case when q.kind = 'quarantine' then true when q.key like 'orphan:%%' then
+        (select true from {target} t
+         where t.connection = q.connection and t.feed = q.feed and t.vendor_id = q.vendor_id limit 1)
+        and not exists (select 1 from sync.held h
+                        where h.connection = q.connection and h.feed = q.feed and h.vendor_id = q.vendor_id)
+      end
+  and (select true from {stage} s where s.vendor_id = q.vendor_id and not sync.shown_later(q.page_id, s.page_id) limit 1)
 
 -- name: release_held
 with released as (
@@ -107,45 +120,66 @@ with released as (
          where p.connection = h.connection and p.feed = h.parent_feed and p.vendor_id = h.parent_id limit 1)
   returning h.*
 ), written as (
-  insert into {target}
+  insert into {target} as t
   select (jsonb_populate_record(null::{target},
             r.row_data || jsonb_build_object('applied_at', clock_timestamp()))).*
   from released r order by r.feed, r.vendor_id
-  on conflict do nothing
+  on conflict (connection, feed, vendor_id) do update
+  set {assignments}, modified_at = excluded.modified_at, content_hash = excluded.content_hash,
+      page_id = excluded.page_id, contract_version = excluded.contract_version, applied_at = clock_timestamp()
+  where t.modified_at < excluded.modified_at
+     or (t.modified_at = excluded.modified_at and t.content_hash <> excluded.content_hash
+         and sync.shown_later(excluded.page_id, t.page_id))
   returning connection, feed, vendor_id, modified_at, content_hash, page_id
 ), handed as (
   insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name)
   select connection, feed, vendor_id, modified_at, content_hash, page_id, %(table)s
   from written where feed = any(%(handoff_feeds)s)
+), found as (
+  update sync.quarantine set status = 'replayed', resolved_at = clock_timestamp(), attempts = attempts + 1
+  where key = any(array(select 'orphan:' || connection || '/' || feed || '/' || vendor_id from released)) and status = 'open'
 )
 select feed, count(*)::integer from written group by feed
 
 -- name: expire_held
+-- An orphan stays held: its parent may still come, and then it is released from here.
 with expired as (
-  delete from sync.held
+  select *, 'orphan:' || connection || '/' || feed || '/' || vendor_id as letter from sync.held
   where connection = %(connection)s and held_at < clock_timestamp() - make_interval(secs => %(ttl)s)
-  returning *
 )
 insert into sync.quarantine as q (key, connection, feed, vendor_id, kind, page_id, raw, codes, problems,
                                   contract_version)
-select 'orphan:' || connection || '/' || feed || '/' || vendor_id, connection, feed, vendor_id, 'dead_letter', page_id,
-       convert_to(row_data::text, 'UTF8'), array['ORPHAN'], '[{{"code": "ORPHAN", "path": "parent"}}]',
+select letter, connection, feed, vendor_id, 'dead_letter', page_id,
+       convert_to(row_data::text, 'UTF8'), array['ORPHAN'], '[{"code": "ORPHAN", "path": "parent"}]',
        contract_version
-from expired
+from expired e
+where not exists (select 1 from sync.quarantine d
+                  where d.key = e.letter and d.page_id = e.page_id and d.status in ('open', 'discarded'))
 on conflict (key) do update
-set status = 'open', raw = excluded.raw, page_id = excluded.page_id, times_seen = q.times_seen + 1,
-    last_seen = clock_timestamp(), resolved_at = null
+set status = 'open', raw = excluded.raw, page_id = excluded.page_id, contract_version = excluded.contract_version,
+    times_seen = q.times_seen + 1, last_seen = clock_timestamp(), resolved_at = null
 
 -- name: quarantine_put
-insert into sync.quarantine as q (key, connection, feed, vendor_id, page_id, raw, codes, problems, contract_version)
-values (%(key)s, %(connection)s, %(feed)s, %(vendor_id)s, %(page_id)s, %(raw)s, %(codes)s, %(problems)s,
-        %(contract_version)s)
+-- `cured`: the pages that are applied with it show the record valid later. A repair's pages may be older than what is known: a
+-- rejection that was followed by a valid showing is closed, and one that was followed by another leaves that as it is.
+insert into sync.quarantine as q (key, connection, feed, vendor_id, page_id, raw, codes, problems, contract_version, status,
+                                  resolved_at)
+select %(key)s, %(connection)s, %(feed)s, %(vendor_id)s, %(page_id)s, %(raw)s, %(codes)s, %(problems)s, %(contract_version)s,
+       case when c.cured then %(resolution)s else 'open' end, case when c.cured then clock_timestamp() end
+from (select %(cured)s
+          or exists (select 1 from {target} t
+                     where t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = %(vendor_id)s
+                       and sync.shown_later(t.page_id, %(page_id)s))
+          or exists (select 1 from sync.held h
+                     where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = %(vendor_id)s
+                       and sync.shown_later(h.page_id, %(page_id)s)) as cured) c
 on conflict (key) do update
 set page_id = excluded.page_id, codes = excluded.codes, problems = excluded.problems,
     contract_version = excluded.contract_version, times_seen = q.times_seen + 1, last_seen = clock_timestamp(),
-    status = case when q.status = 'discarded' and q.raw = excluded.raw then q.status else 'open' end,
-    resolved_at = case when q.status = 'discarded' and q.raw = excluded.raw then q.resolved_at end,
+    status = case when q.status = 'discarded' and q.raw = excluded.raw then q.status else excluded.status end,
+    resolved_at = case when q.status = 'discarded' and q.raw = excluded.raw then q.resolved_at else excluded.resolved_at end,
     raw = excluded.raw
+where not sync.shown_later(q.page_id, excluded.page_id)
 
 -- name: count_pages
 update sync.page p
@@ -167,7 +201,8 @@ set last_seen = clock_timestamp(), contract_version = excluded.contract_version
 select key, connection, feed, vendor_id, kind, page_id, codes, problems, contract_version, status, times_seen, attempts,
        first_seen, last_seen,
        exists (select 1 from registrations.registration r
-               where (r.connection, r.feed, r.vendor_id) = (q.connection, q.feed, q.vendor_id) and r.page_id < q.page_id)
+               where (r.connection, r.feed, r.vendor_id) = (q.connection, q.feed, q.vendor_id)
+                 and sync.shown_later(q.page_id, r.page_id))
 from sync.quarantine q
 where (%(connection)s::text is null or connection = %(connection)s)
   and (%(feed)s::text is null or feed = %(feed)s)
@@ -183,11 +218,28 @@ limit %(limit)s
 select raw from sync.quarantine where key = %(key)s
 
 -- name: quarantine_lock
-select key, raw, page_id from sync.quarantine where key = any(%(keys)s) and status = 'open' for update
+select q.key, q.raw, q.page_id from sync.quarantine q left join sync.page p on p.id = q.page_id
+where q.key = any(%(keys)s) and q.status = 'open' order by p.shown_at, q.page_id for update of q
 
 -- name: quarantine_resolve
 update sync.quarantine set status = %(status)s, resolved_at = clock_timestamp(), attempts = attempts + 1
 where key = any(%(keys)s) and status = 'open' returning key
+
+-- name: give_up
+-- The refused versions of discarded dead letters are settled as if they had been handed on: left in the outbox they would hold
+-- up what comes after them, and without a trace they would be found lost.
+with gone as (
+  delete from sync.outbox o using sync.quarantine q
+  where q.key = any(%(keys)s) and q.key like 'handoff:%%' and o.status = 'dead'
+    and o.connection = q.connection and o.feed = q.feed and o.vendor_id = q.vendor_id
+  returning o.*
+)
+insert into sync.handoff as h (connection, feed, vendor_id, modified_at, content_hash, given_up)
+select distinct on (connection, feed, vendor_id) connection, feed, vendor_id, modified_at, content_hash, true
+from gone order by connection, feed, vendor_id, id desc
+on conflict (connection, feed, vendor_id) do update
+set modified_at = excluded.modified_at, content_hash = excluded.content_hash, given_up = true,
+    handed_at = clock_timestamp()
 
 -- name: quarantine_again
 update sync.quarantine set attempts = attempts + 1, codes = %(codes)s, problems = %(problems)s,

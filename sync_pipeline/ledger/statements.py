@@ -24,6 +24,7 @@ class Statements:
     copy: sql.SQL
     apply: sql.SQL
     cured: sql.SQL
+    put: sql.SQL
     release: sql.SQL
     compare: sql.SQL
     distrust: sql.SQL
@@ -73,6 +74,7 @@ def _composed(canonical: str, columns: tuple[tuple[str, str], ...]) -> tuple[sql
         SQL.copy_stage,
         SQL.apply_stage,
         SQL.quarantine_cured,
+        SQL.quarantine_put,
         SQL.release_held,
         SQL.compare_stage,
         SQL.distrust,

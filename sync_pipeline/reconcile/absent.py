@@ -23,6 +23,23 @@ def ids_of(page: CheckedPage) -> set[str]:
     return rejected.union(record.vendor_id for record in page.valid)
 
 
+async def standing_before(
+    database: Database, target: Target, absent: Sequence[Difference], began: datetime
+) -> list[Difference]:
+    """Those of `absent` whose rows stood before the listing `began`, by the database's clock.
+
+    What a poll beside it has applied since then, the vendor may have made after the page that should have shown it.
+    """
+    if not absent:
+        return []
+    ids = [one.vendor_id for one in absent]
+    parameters = {"connection": target.feed.connection, "feed": target.feed.feed, "ids": ids, "began": began}
+    stood = {
+        vendor_id for (vendor_id,) in await select(database, target.contract.table, SQL.applied_before, parameters)
+    }
+    return [one for one in absent if one.vendor_id in stood]
+
+
 async def still_absent(
     database: Database,
     connection: Connection,

@@ -27,7 +27,7 @@ order by day
 select r.vendor_id, r.modified_at
 from sync.quarantine q join {target} r on (r.connection, r.feed, r.vendor_id) = (q.connection, q.feed, q.vendor_id)
 where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open' and q.kind = 'quarantine'
-  and q.page_id > r.page_id
+  and sync.shown_later(q.page_id, r.page_id)
   and (%(everywhere)s or r.vendor_id = any(%(shown)s) or (r.modified_at >= %(start)s and r.modified_at < %(end)s))
 order by r.vendor_id
 
@@ -39,3 +39,10 @@ where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)
 select vendor_id, content_hash from {target}
 where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
   and contract_version = %(contract_version)s
+
+-- name: database_now
+select clock_timestamp()
+
+-- name: applied_before
+select vendor_id from {target}
+where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s) and applied_at < %(began)s

@@ -28,7 +28,7 @@ async def relist(
 
     `until`: a list that is sorted by modification is left once it has come so far. Few vendors can bound it themselves.
     """
-    cursor = Cursor(since=since, opened_at=now)
+    cursor = Cursor(since=since, opened_at=now, of=feed.parts[0] if feed.parts else None)
     restarts = 0
     while cursor.is_open:
         try:
@@ -37,12 +37,12 @@ async def relist(
             restarts += 1
             if restarts > 3:
                 raise PermanentError(f"{feed.name}: the vendor refused its own paging token {restarts} times") from None
-            cursor = cursors.expired(cursor)
+            cursor = cursors.expired(cursor, parts=feed.parts)
             continue
         yield cursor, reply, read
         if until is not None and read.high is not None and read.high >= until:
             read = replace(read, next=None)
-        cursor, _ = cursors.after_page(cursor, read, parts=feed.parts, page_received_at=reply.received_at)
+        cursor, _ = cursors.after_page(cursor, read, parts=feed.parts)
 
 
 async def ask(

@@ -15,10 +15,10 @@ from sync_pipeline.kernel.feed import Cursor, FeedId, PageRead, Reply, Unstamped
 from sync_pipeline.landing.pages import FetchedPage
 from sync_pipeline.ledger.checked import CheckedPage, Target, check_page
 from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, Comparer, Difference
-from sync_pipeline.reconcile.absent import ids_of, still_absent
+from sync_pipeline.reconcile.absent import ids_of, standing_before, still_absent
 from sync_pipeline.reconcile.quarantined import newer_in_quarantine
 from sync_pipeline.reconcile.relist import relist
-from sync_pipeline.reconcile.unstamped import days_of_turn, unsettled_again, with_causes
+from sync_pipeline.reconcile.unstamped import SQL, days_of_turn, unsettled_again, with_causes
 from sync_pipeline.runtime import Runtime
 from sync_pipeline.sessions.effects import Sender
 from sync_pipeline.sessions.reading import apply_pages, records_of
@@ -65,8 +65,9 @@ async def reconcile_days(
     target = setup.target(feed)
     table = setup.target(source).contract.table
     now = runtime.clock.now()
+    [(began,)] = await runtime.database.statement(SQL.database_now, {})
     report = WindowReport(FeedId(setup.connection.name, feed), start, end)
-    listing = _Listing(runtime, setup, feed, gateway, report, now=now, session=session)
+    listing = _Listing(runtime, setup, feed, gateway, report, now=now, began=began, session=session)
     begins, ends = (_midnight(day) for day in (start, end))
     await listing.whole(begins, ends, strictly=True)
     turn: list[date] = []
@@ -84,7 +85,9 @@ async def reconcile_days(
     await listing.compare()
     suspects = listing.suspects
     left = (
-        await _repair(runtime, setup, target, listing.comparer, suspects, listing.kept, session) if suspects else set()
+        await _repair(runtime, setup, target, listing.comparer, suspects, listing.kept, session, began)
+        if suspects
+        else set()
     )
     report.deltas = [(one, "repaired", one.vendor_id not in left) for one in _once(suspects)]
     report.deltas += [(one, "review", False) for one in listing.absent]
@@ -112,6 +115,7 @@ class _Listing:
         report: WindowReport,
         *,
         now: datetime,
+        began: datetime,
         session: str,
     ) -> None:
         self._runtime = runtime
@@ -122,6 +126,7 @@ class _Listing:
         self._gateway = gateway
         self._report = report
         self._now = now
+        self._began = began
         self._session = session
         self._group: list[CheckedPage] = []
         self.comparer = Comparer(runtime.database)
@@ -147,6 +152,7 @@ class _Listing:
             correlation_id=self._session,
         ):
             seen |= await self.take(page, ends if strictly else None)
+        unseen = await self.comparer.unseen(self._target, start=begins, end=ends, seen=sorted(seen))
         # A change since the listing began moves a record past the window's end or to a newer stamp: not a difference.
         self.absent += await still_absent(
             self._runtime.database,
@@ -154,7 +160,7 @@ class _Listing:
             self._source,
             self._target,
             self._gateway,
-            await self.comparer.unseen(self._target, start=begins, end=ends, seen=sorted(seen)),
+            await standing_before(self._runtime.database, self._target, unseen, self._began),
             end=ends,
             now=self._now,
             correlation_id=self._session,
@@ -207,6 +213,7 @@ async def _repair(
     suspects: Sequence[Difference],
     kept: dict[int, FetchedPage],
     session: str,
+    began: datetime,
 ) -> set[str]:
     """Take the vendor's pages that hold suspects through landing and ledger; returns the ids that still differ."""
     altered = [one.vendor_id for one in suspects if one.cause == "altered_in_store"]
@@ -214,7 +221,9 @@ async def _repair(
         await comparer.distrust(target, altered)
     numbers = sorted({one.page for one in suspects if one.page is not None})
     source = setup.connection.feed_id(setup.source_of(target.feed.feed))
-    landed = await runtime.landing.land_beside(source, [kept[number] for number in numbers], session=session)
+    landed = await runtime.landing.land_beside(
+        source, [kept[number] for number in numbers], session=session, began=began
+    )
     await apply_pages(setup, runtime.ledger, runtime.objects, landed, fence=None, count=True)
     wanted = {one.vendor_id for one in suspects}
     left: set[str] = set()

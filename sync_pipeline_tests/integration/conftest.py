@@ -8,12 +8,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.store.database import Database
 from sync_pipeline.store.embedded import Embedded
 from sync_pipeline_tests.conftest import fresh_database
 from sync_pipeline_tests.integration.gateway_setting import Vendor
 from sync_pipeline_tests.integration.pretix_setting import Pretix, opened
 from sync_pipeline_tests.integration.quota_setting import Tree
 from sync_pipeline_tests.integration.simulator_setting import Setting
+from sync_pipeline_tests.things import create_things
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +48,10 @@ async def pretix(world: Setting, database_url: str, tmp_path: Path) -> AsyncIter
     """The engine on the file's own `world`."""
     async with opened(world, database_url, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def ledger(database: Database) -> Ledger:
+    """On the tables of `things`."""
+    await create_things(database)
+    return Ledger(database)

@@ -15,11 +15,14 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
 from sync_pipeline.cli.places import simulated_vendors
+from sync_pipeline.components.sensor import poll_sensor
 from sync_pipeline.contracts import tiers
 from sync_pipeline.definitions import defs
 from sync_pipeline.resources import SyncResource
+from sync_pipeline.runtime import build_setup
 from sync_pipeline.simulator.options import SimulatorOptions
 from sync_pipeline.simulator.server import running
+from sync_pipeline.vendors.config import ConnectionConfig
 
 
 @dataclass
@@ -294,6 +297,22 @@ def test_the_sensor_decides_and_explains(desk: Desk) -> None:
     )
     assert tick().skip_message == "a session of this connection is running"
     assert desk.control("stats")["vendors"]["eventbrite"]["requests"] == 0
+
+
+def test_the_sensor_of_a_connection_that_is_switched_off_says_so() -> None:
+    config = ConnectionConfig.parse(
+        {"name": "off", "vendor": "pretix", "base_url": "https://h", "token_env": "T", "organizer": "o",
+         "feeds": [{"name": "orders", "enabled": False}, {"name": "positions", "enabled": False}]},
+        where="defs.yaml",
+    )  # fmt: skip
+
+    @dg.job
+    def poll_off() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        sensor = poll_sensor(config, build_setup(config, env={}), poll_off)
+        context = dg.build_sensor_context(instance=instance, resources={"sync": SyncResource()})
+        assert sensor.evaluate_tick(context).skip_message == "no feed of this connection is enabled"
 
 
 def test_replay_from_the_ui_says_what_would_pass(desk: Desk) -> None:

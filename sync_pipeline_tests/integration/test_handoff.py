@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.resources import files
 
 import orjson
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from sync_pipeline.handoff.deliver import Handoff, find_lost, revive
 from sync_pipeline.kernel.errors import PermanentError, TransientError
 from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.sessions.replay import Quarantine, QuarantineFilter
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.things import create_things, landed_page, rows, target, thing
+from sync_pipeline_tests.things import landed_page, rows, target, thing
 
 
 @dataclass
@@ -29,12 +31,6 @@ class Receiver:
         if row["vendor_id"] == self.refuse:
             raise PermanentError("refused")
         self.got.append((key, row["vendor_id"], row["size"]))
-
-
-@pytest.fixture
-async def ledger(database: Database) -> Ledger:
-    await create_things(database)
-    return Ledger(database)
 
 
 async def apply(ledger: Ledger, database: Database, *records: object) -> None:
@@ -96,3 +92,75 @@ async def test_an_applied_record_without_effect_is_found(ledger: Ledger, databas
     assert await revive(database, feed="things") == 1
     assert (await handoff.deliver("shop")).handed == 1
     assert await find_lost(database, target(handoff=True)) == 0
+
+
+GIVEN_UP = "select vendor_id, given_up, extract(epoch from modified_at - '2026-01-01')::integer from sync.handoff"
+
+
+@pytest.mark.parametrize("waiting", [0, 2])
+async def test_a_discarded_refusal_gives_up_that_version_only(ledger: Ledger, database: Database, waiting: int) -> None:
+    """`waiting`: changes that stood in line behind the refused one."""
+    receiver = Receiver(refuse="a")
+    handoff, quarantine = Handoff(database, receiver), Quarantine(database, ledger)
+    await apply(ledger, database, thing("a"))
+    assert (await handoff.deliver("shop")).dead == 1
+    for when in range(1, waiting + 1):
+        await apply(ledger, database, thing("a", when=when, size=when))
+    assert await quarantine.discard(QuarantineFilter(code="HANDOFF_REFUSED"), dry_run=True) == 1
+    assert await rows(database, GIVEN_UP) == []
+    assert await quarantine.discard(QuarantineFilter(code="HANDOFF_REFUSED")) == 1
+    assert await rows(database, GIVEN_UP) == [("a", True, 0)]
+    assert await find_lost(database, target(handoff=True)) == 0
+    receiver.refuse = ""
+    assert (await handoff.deliver("shop")).handed == (1 if waiting else 0)
+    await apply(ledger, database, thing("a", when=9, size=9))
+    assert (await handoff.deliver("shop")).handed == 1
+    assert receiver.got[-1][1:] == ("a", 9)
+    assert await rows(database, GIVEN_UP) == [("a", False, 9)]
+    assert await find_lost(database, target(handoff=True)) == 0
+
+
+async def test_a_discarded_registration_that_is_refused_again_is_a_dead_letter_again(
+    ledger: Ledger, database: Database
+) -> None:
+    handoff, quarantine = Handoff(database, Receiver(refuse="a")), Quarantine(database, ledger)
+    await apply(ledger, database, thing("a"))
+    await handoff.deliver("shop")
+    await quarantine.discard(QuarantineFilter(code="HANDOFF_REFUSED"))
+    await apply(ledger, database, thing("a", when=5))
+    assert (await handoff.deliver("shop")).dead == 1
+    assert [row.times_seen for row in await quarantine.find(QuarantineFilter())] == [2]
+
+
+async def test_only_the_chosen_dead_letters_are_revived(ledger: Ledger, database: Database) -> None:
+    handoff = Handoff(database, Receiver(refuse="a"))
+    await apply(ledger, database, thing("a"), thing("b"))
+    await handoff.deliver("shop")
+    await rows(database, "delete from sync.handoff returning 1")
+    assert await find_lost(database, target(handoff=True)) == 1
+    assert await revive(database, contract_version="pretix-1") == 0
+    assert await revive(database, code="HANDOFF_REFUSED") == 1
+    status = "select vendor_id, status from sync.quarantine order by 1"
+    assert await rows(database, status) == [("a", "replayed"), ("b", "open")]
+    assert await rows(database, "select vendor_id, status from sync.outbox order by 1") == [
+        ("a", "waiting"),
+        ("b", "dead"),
+    ]
+
+
+async def test_what_was_discarded_before_given_up_was_known_holds_up_nothing_more(
+    ledger: Ledger, database: Database
+) -> None:
+    receiver = Receiver(refuse="a")
+    handoff = Handoff(database, receiver)
+    await apply(ledger, database, thing("a"))
+    await handoff.deliver("shop")
+    await apply(ledger, database, thing("a", when=5, size=7))
+    await rows(database, "update sync.quarantine set status = 'discarded' returning 1")
+    migration = files("sync_pipeline.store").joinpath("migrations", "0018_given_up.sql").read_text(encoding="utf-8")
+    async with database.transaction() as conn:
+        await conn.execute("alter table sync.handoff drop column given_up")
+        await conn.execute(migration)
+    receiver.refuse = ""
+    assert (await handoff.deliver("shop")).handed == 1
+    assert receiver.got == [(receiver.got[0][0], "a", 7)]

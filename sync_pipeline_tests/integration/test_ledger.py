@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from psycopg.errors import CheckViolation
 
@@ -13,15 +13,9 @@ from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.ledger.checked import CheckedPage
 from sync_pipeline.sessions.replay import Quarantine, QuarantineFilter
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.things import ThingContract, create_things, landed_page, rows, target, thing
+from sync_pipeline_tests.things import ThingContract, landed_page, rows, target, thing
 
 THINGS = "select vendor_id, name, size from canon.thing order by vendor_id"
-
-
-@pytest.fixture
-async def ledger(database: Database) -> Ledger:
-    await create_things(database)
-    return Ledger(database)
 
 
 async def apply(ledger: Ledger, database: Database, *records: RawRecord, **more: object) -> Counts:
@@ -142,8 +136,8 @@ async def test_a_child_whose_parent_never_comes_is_a_dead_letter(ledger: Ledger,
     child = ThingContract(parent_feed="parents")
     page = await landed_page(database, [thing("c", parent="p")], child, "children")
     await ledger.apply(target(child, "children"), [page])
-    assert await ledger.expire_held("shop", ttl_s=3600) == 0
-    assert await ledger.expire_held("shop", ttl_s=-1) == 1
+    assert await ledger.expire_held([target()], ttl_s=3600) == 0
+    assert await ledger.expire_held([target()], ttl_s=-1) == 1
     assert await rows(database, "select kind, codes, vendor_id from sync.quarantine") == [
         ("dead_letter", ["ORPHAN"], "c")
     ]
@@ -160,6 +154,18 @@ versions = st.lists(
 )
 
 
+def _goes_back(pages: list[list[tuple[str, int, object]]]) -> bool:
+    """Whether under one stamp a record is shown with what it had before something else. That it was seen again unchanged leaves
+    no trace, since no row is rewritten for it: pages of such a record, applied in another order, may end with the other."""
+    shown: dict[tuple[str, int], list[object]] = {}
+    for name, when, size in (version for page in pages for version in page):
+        before = shown.setdefault((name, when), [])
+        if size in before and before[-1] != size:
+            return True
+        before.append(size)
+    return False
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=st.lists(versions, min_size=1, max_size=5), order=st.randoms(use_true_random=False), group=st.booleans())
 async def test_any_order_of_pages_converges_to_the_newest_versions(
@@ -173,13 +179,16 @@ async def test_any_order_of_pages_converges_to_the_newest_versions(
     checked = [
         await landed_page(database, [thing(name, when=when, size=size) for name, when, size in page]) for page in pages
     ]
+    assume(group or not _goes_back(pages))
     expected: dict[str, tuple[int, int, int, object]] = {}
+    shuffled = list(checked)
+    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    # The pages of a group are given in the order in which they were fetched; others say themselves when that was.
+    fetched = shuffled if group else checked
     for page, content in zip(checked, pages, strict=True):
         for seq, (name, when, size) in enumerate(content):
             if isinstance(size, int) and size >= 0:
-                expected[name] = max(expected.get(name, (-1, -1, -1, 0)), (when, page.page_id, seq, size))
-    shuffled = list(checked)
-    order.shuffle(shuffled)  # type: ignore[attr-defined]
+                expected[name] = max(expected.get(name, (-1, -1, -1, 0)), (when, fetched.index(page), seq, size))
     for part in [shuffled] if group else [[page] for page in shuffled]:
         applied = await ledger.apply(target(), part)
         for page, counts in zip(part, applied.counts, strict=True):

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import psycopg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.ledger.copying import copy_new
 from sync_pipeline.ledger.statements import Statements
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.things import ThingContract, create_things, landed_page, rows, target, thing
+from sync_pipeline_tests.things import ThingContract, landed_page, rows, target, thing
 
 WAYS = {"new": True, "staged": False}
 
@@ -27,12 +26,6 @@ records = st.tuples(
     st.sampled_from([None, None, "p", "nobody"]),
 )
 histories = st.lists(st.lists(st.lists(records, max_size=4), min_size=1, max_size=3), min_size=1, max_size=4)
-
-
-@pytest.fixture
-async def ledger(database: Database) -> Ledger:
-    await create_things(database)
-    return Ledger(database)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

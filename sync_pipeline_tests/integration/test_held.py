@@ -1,0 +1,136 @@
+"""Records that wait for their parent: none is lost, however late the parent comes and whoever else writes meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import cast
+
+import psycopg
+
+from sync_pipeline.kernel.canonical import Counts
+from sync_pipeline.kernel.feed import RawRecord
+from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.sessions.replay import Quarantine, QuarantineFilter
+from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.store.database import Database
+from sync_pipeline_tests.things import ThingContract, landed_page, rows, target, thing
+
+CHILD = ThingContract(parent_feed="parents")
+CHILDREN = target(CHILD, "children", handoff=True, handoff_feeds=("children",))
+PARENTS = target(feed="parents", handoff_feeds=("children",))
+TARGETS = [CHILDREN, PARENTS]
+STORED = "select vendor_id, size from canon.thing where feed = 'children'"
+HELD = "select vendor_id, parent_id, modified_at - '2026-01-01' from sync.held"
+LETTERS = "select vendor_id, status, times_seen from sync.quarantine where kind = 'dead_letter'"
+HANDED = "select vendor_id, extract(epoch from modified_at - '2026-01-01')::integer from sync.outbox order by id"
+
+
+async def children(ledger: Ledger, database: Database, *records: RawRecord, fetched: float | None = None) -> Counts:
+    page = await landed_page(database, records, CHILD, "children", fetched=fetched)
+    return (await ledger.apply(CHILDREN, [page])).counts[0]
+
+
+async def parents(ledger: Ledger, database: Database, *names: str) -> int:
+    page = await landed_page(database, [thing(name) for name in names], feed="parents")
+    return (await ledger.apply(PARENTS, [page])).released
+
+
+async def expired(ledger: Ledger) -> int:
+    return await ledger.expire_held(TARGETS, ttl_s=-1)
+
+
+async def test_an_orphan_is_applied_when_its_parent_comes_after_all(ledger: Ledger, database: Database) -> None:
+    await children(ledger, database, thing("c", parent="p", size=3))
+    assert await expired(ledger) == 1
+    assert await rows(database, LETTERS) == [("c", "open", 1)]
+    assert await parents(ledger, database, "p") == 1
+    assert await rows(database, STORED) == [("c", 3)]
+    assert await rows(database, LETTERS) == [("c", "replayed", 1)]
+    assert await rows(database, HANDED) == [("c", 0)]
+    assert await rows(database, HELD) == []
+
+
+async def test_an_orphan_is_one_dead_letter_a_version(ledger: Ledger, database: Database) -> None:
+    await children(ledger, database, thing("c", parent="p"))
+    assert await expired(ledger) == 1
+    assert await expired(ledger) == 0
+    await children(ledger, database, thing("c", parent="p"))
+    assert await expired(ledger) == 0, "shown again unchanged"
+    quarantine = Quarantine(database, ledger)
+    await quarantine.discard(QuarantineFilter(code="ORPHAN"))
+    assert await expired(ledger) == 0
+    await children(ledger, database, thing("c", parent="p", when=5, size=5))
+    assert await expired(ledger) == 1, "the vendor changed it"
+    assert await rows(database, LETTERS) == [("c", "open", 2)]
+
+
+async def test_a_dead_letter_ends_when_the_orphan_itself_is_applied(ledger: Ledger, database: Database) -> None:
+    await children(ledger, database, thing("c", parent="p"), thing("d", parent="p"))
+    await expired(ledger)
+    await parents(ledger, database, "q")
+    assert await children(ledger, database, thing("c", parent="q", when=5, size=5)) == Counts(1, applied=1)
+    assert sorted(await rows(database, LETTERS)) == [("c", "superseded", 1), ("d", "open", 1)]
+    assert [name for name, *_ in await rows(database, HELD)] == ["d"]
+
+
+async def test_a_parent_committed_beside_its_child_is_found_at_the_end(ledger: Ledger, database: Database) -> None:
+    async with await psycopg.AsyncConnection.connect(database.url) as other:
+        await other.execute(
+            "insert into canon.thing values ('shop', 'parents', 'p', 'n', 1, '2026-01-01', '', 1, '1', now())"
+        )
+        assert await children(ledger, database, thing("c", parent="p", size=3)) == Counts(1, held=1)
+        await other.commit()
+    assert await expired(ledger) == 0
+    assert await rows(database, STORED) == [("c", 3)]
+    assert await rows(database, HANDED) == [("c", 0)]
+    assert await rows(database, LETTERS) == []
+
+
+async def test_orphans_can_be_replayed(ledger: Ledger, database: Database) -> None:
+    """The parent's row came by other ways than its feed, as after a restore."""
+    setup = cast(Setup, SimpleNamespace(connection=SimpleNamespace(name="shop"), targets=lambda: TARGETS))
+    await children(ledger, database, thing("c", parent="p", size=3), thing("d", parent="nobody"))
+    await expired(ledger)
+    await rows(
+        database,
+        "insert into canon.thing values ('shop', 'parents', 'p', 'n', 1, '2026-01-01', '', 1, '1', now()) returning 1",
+    )
+    quarantine, chosen = Quarantine(database, ledger), QuarantineFilter(code="ORPHAN")
+    assert (await quarantine.replay(setup, chosen, dry_run=True)).tried == 0
+    done = await quarantine.replay(setup, chosen)
+    assert (done.tried, done.passing, done.failing) == (2, 1, Counter(ORPHAN=1))
+    assert await rows(database, STORED) == [("c", 3)]
+
+
+async def test_an_older_version_does_not_push_out_the_one_that_waits(ledger: Ledger, database: Database) -> None:
+    await parents(ledger, database, "p1")
+    assert await children(ledger, database, thing("c", parent="p2", when=2, size=2)) == Counts(1, held=1)
+    assert await children(ledger, database, thing("c", parent="p1", when=1, size=1)) == Counts(1, applied=1)
+    assert await rows(database, STORED) == [("c", 1)]
+    await expired(ledger)
+    await children(ledger, database, thing("c", parent="p1", when=1, size=1))
+    assert await rows(database, LETTERS) == [("c", "open", 1)], "the newer version is not in the table yet"
+    assert await parents(ledger, database, "p2") == 1
+    assert await rows(database, STORED) == [("c", 2)]
+    assert await rows(database, HANDED) == [("c", 1), ("c", 2)]
+    assert await rows(database, HELD) == []
+    assert await rows(database, LETTERS) == [("c", "replayed", 1)]
+
+
+async def test_a_version_that_waits_does_not_overwrite_a_newer_one(ledger: Ledger, database: Database) -> None:
+    await children(ledger, database, thing("c", parent="p", when=1, size=1))
+    await rows(
+        database,
+        "insert into canon.thing values ('shop', 'children', 'c', 'n', 9, '2026-01-02', '', 1, '1', now()) returning 1",
+    )
+    await parents(ledger, database, "p")
+    assert await rows(database, STORED) == [("c", 9)]
+    assert await rows(database, HELD) == []
+
+
+async def test_within_one_stamp_the_version_fetched_later_waits(ledger: Ledger, database: Database) -> None:
+    await children(ledger, database, thing("c", parent="p", size=2), fetched=2)
+    await children(ledger, database, thing("c", parent="p", size=1), fetched=1)
+    await parents(ledger, database, "p")
+    assert await rows(database, STORED) == [("c", 2)]
