@@ -74,14 +74,19 @@ async def create_things(database: Database) -> None:
 
 
 async def landed_page(
-    database: Database, records: Sequence[RawRecord], contract: ThingContract | None = None, feed: str = "things"
+    database: Database,
+    records: Sequence[RawRecord],
+    contract: ThingContract | None = None,
+    feed: str = "things",
+    *,
+    fetched: float | None = None,
 ) -> CheckedPage:
-    """Register a page (as landing would) and check its records."""
+    """Register a page (as landing would) and check its records. `fetched`: when, in seconds since START (default: now)."""
     async with database.transaction() as conn:
         found = await conn.execute(
-            "insert into sync.page (connection, feed, source_feed, session, sha256, object_key, bytes, fetched_at,"
-            " cursor) values ('shop', %s, %s, 's', '', '', 0, now(), '{}') returning id",
-            (feed, feed),
+            "insert into sync.page (connection, feed, source_feed, session, sha256, object_key, bytes, fetched_at, shown_at,"
+            " cursor) values ('shop', %s, %s, 's', '', '', 0, now(), coalesce(%s, clock_timestamp()), '{}') returning id",
+            (feed, feed, None if fetched is None else at(fetched)),
         )
         row = await found.fetchone()
     assert row is not None

@@ -297,4 +297,10 @@ def _instant(text: str) -> datetime | None:
         raise ConfigurationError(
             f"--from {text!r} is not an instant; write it like 2026-01-31T00:00:00Z, or `beginning`"
         ) from None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    if instant > datetime.now(UTC):
+        raise ConfigurationError(
+            f"--from {text!r} is not over yet: the feed would see no change before then; write an instant of the past, or "
+            "`beginning`"
+        )
+    return instant

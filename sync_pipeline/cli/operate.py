@@ -19,6 +19,7 @@ from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.runtime import Runtime, load_setups, open_runtime
+from sync_pipeline.sessions.reading import start_again
 from sync_pipeline.sessions.replay import QuarantineFilter
 from sync_pipeline.sessions.session import SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import Setup
@@ -131,9 +132,13 @@ async def resync(feed: str, *, since: datetime | None, max_seconds: float, poll:
         raise ConfigurationError(f"resync needs one feed; {feed} has: {', '.join(setup.feeds)}")
     source = setup.source_of(name)
     async with open_runtime(url=working_database()) as runtime:
-        await runtime.landing.reset(setup.connection.feed_id(source), since=since)
+        given_up = await start_again(setup, runtime.landing, runtime.objects, source, since=since)
         start = "the beginning" if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}"
         console.print(f"{setup.connection.name}/{source}: the cursor stands at {start}")
+        if given_up:
+            console.print(
+                f"{given_up} landed pages cannot be read any more: given up, what was on them is listed again"
+            )
         if not poll:
             return
         report = await runtime.run_session(
@@ -261,7 +266,14 @@ async def quarantine_replay(chosen: QuarantineFilter, *, dry_run: bool, as_json:
             for code, number in report.failing.items():
                 failing[code] = failing.get(code, 0) + number
         if not dry_run and chosen.code in (None, *HANDOFF_CODES):
-            revived = await revive(runtime.database, connection=chosen.connection, feed=chosen.feed, keys=chosen.keys)
+            revived = await revive(
+                runtime.database,
+                connection=chosen.connection,
+                feed=chosen.feed,
+                code=chosen.code,
+                contract_version=chosen.contract_version,
+                keys=chosen.keys,
+            )
             tried, passing = tried + revived, passing + revived
     if as_json:
         emit({"tried": tried, "passing": passing, "failing": failing, "dry_run": dry_run})

@@ -6,7 +6,7 @@ select 1 from sync.page limit 1
 
 -- name: empty_everything
 truncate sync.feed_state, sync.page, sync.quarantine, sync.held, sync.outbox, sync.handoff, sync.audit, sync.quota,
-  sync.breaker, sync.http_validator, sync.contract_drift, sync.delta, sync.origin,
+  sync.breaker, sync.contract_drift, sync.delta, sync.origin,
   registrations.registration restart identity
 
 -- name: mark_demo
@@ -46,7 +46,7 @@ select connection, feed from sync.feed_state order by 1, 2
 select f.connection || '/' || f.feed as feed, f.watermark,
        round(extract(epoch from clock_timestamp() - f.watermark))::bigint as behind_s,
        f.last_poll_at as last_poll, f.next_due, f.lease_expires > clock_timestamp() as in_session,
-       coalesce(p.pages, 0) as pages, coalesce(p.waiting, 0) as pages_waiting,
+       coalesce(p.pages, 0) as pages, coalesce(p.waiting, 0) as pages_waiting, coalesce(p.given_up, 0) as pages_given_up,
        coalesce(q.open, 0) as quarantined, coalesce(q.dead, 0) as dead_letters, coalesce(h.held, 0) as held,
        case when f.deferred_until > clock_timestamp()
             then 'waiting for quota until ' || to_char(f.deferred_until at time zone 'UTC', 'HH24:MI:SS"Z"')
@@ -56,7 +56,8 @@ select f.connection || '/' || f.feed as feed, f.watermark,
                  || ': ' || f.restart_reason
             else f.last_error end as remark
 from sync.feed_state f
-left join (select connection, feed, count(*) as pages, count(*) filter (where status = 'landed') as waiting
+left join (select connection, feed, count(*) as pages, count(*) filter (where status = 'landed') as waiting,
+                  count(*) filter (where status = 'given_up') as given_up
            from sync.page group by 1, 2) p using (connection, feed)
 left join (select connection, feed, count(*) filter (where kind = 'quarantine') as open,
                   count(*) filter (where kind = 'dead_letter') as dead

@@ -1,5 +1,6 @@
 """`dg scaffold defs sync_pipeline.components.VendorConnection <path> --vendor … `: a document ready to edit."""
 
+import re
 from typing import Any
 
 from dagster.components import Scaffolder, ScaffoldRequest
@@ -10,7 +11,7 @@ from pydantic import BaseModel, Field
 class VendorConnectionParams(BaseModel):
     """What a new connection needs to be told."""
 
-    name: str = Field(default="", description="Name of the connection; default the vendor's.")
+    name: str = Field(default="", description="Name of the connection; default the last part of the path.")
     vendor: str = Field(default="pretix", description="eventbrite, pretix or rest.")
     base_url: str = Field(default="", description="Where the API is; default the vendor's own.")
     token_env: str = Field(default="", description="Environment variable that holds the token.")
@@ -63,7 +64,7 @@ class VendorConnectionScaffolder(Scaffolder[VendorConnectionParams]):
 
     def scaffold(self, request: ScaffoldRequest[VendorConnectionParams]) -> None:
         given = request.params
-        name = given.name or given.vendor
+        name = given.name or name_of(request.target_path.name, given.vendor)
         attributes: dict[str, Any] = {
             "name": name,
             "vendor": given.vendor,
@@ -74,3 +75,9 @@ class VendorConnectionScaffolder(Scaffolder[VendorConnectionParams]):
             if value := getattr(given, option):
                 attributes[option] = value
         scaffold_component(request, attributes)
+
+
+def name_of(folder: str, vendor: str) -> str:
+    """A connection's name from the folder of its document. It must begin with a letter; a folder need not."""
+    name = re.sub(r"[^a-z0-9]+", "_", folder.lower()).strip("_")
+    return name if name[:1].isalpha() else f"{vendor}_{name}".rstrip("_")

@@ -36,6 +36,8 @@ def poll_sensor(config: ConnectionConfig, setup: Setup, job: Any) -> dg.SensorDe
         )
         if in_flight:
             return dg.SkipReason("a session of this connection is running")
+        if not setup.sources():
+            return dg.SkipReason("no feed of this connection is enabled")
         decisions = asyncio.run(_decide(sync, setup))
         due = [decision for decision in decisions if decision.due]
         if not due:

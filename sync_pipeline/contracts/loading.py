@@ -25,6 +25,10 @@ def load_contract(path: str, *, options: Mapping[str, Any], connection: str, ven
         raise ConfigurationError(
             f"connection {connection}: contract {path!r} cannot be imported; write it as package.module:Class"
         ) from None
+    if not isinstance(options.get("tiers"), str | None):
+        raise ConfigurationError(
+            f"connection {connection}: contract_options.tiers must be the name of a file in mappings/, like tiers.yaml"
+        )
     tiers = tiers_at(options.get("tiers"))
     if isinstance(made, type) and issubclass(made, MappedContract):
         return cast(Contract, made(tiers=tiers, options=_mapped(options, connection)))
@@ -44,13 +48,17 @@ def _mapped(options: Mapping[str, Any], connection: str) -> MappedOptions:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"connection {connection}: contract_options.{where}: {first['msg']}") from None
-    unknown = sorted(set(found.fields) - FIELDS)
-    if unknown:
-        raise ConfigurationError(
-            f"connection {connection}: contract_options.fields has {unknown[0]!r}, which no registration has; known are: "
-            f"{', '.join(sorted(FIELDS))}"
-        )
+    for part, names in (("fields", found.fields), ("constants", found.constants)):
+        if unknown := sorted(set(names) - FIELDS):
+            raise ConfigurationError(
+                f"connection {connection}: contract_options.{part} has {unknown[0]!r}, which no registration has; known are: "
+                f"{', '.join(sorted(FIELDS))}"
+            )
     for needed in ("vendor_id", "modified_at", "created_at", "event_id"):
         if needed not in found.fields and needed not in found.constants:
             raise ConfigurationError(f"connection {connection}: contract_options.fields needs {needed!r}")
+    if "vendor_id" not in found.fields:
+        raise ConfigurationError(
+            f"connection {connection}: contract_options.fields needs 'vendor_id'; as a constant it would make one record of all"
+        )
     return found

@@ -479,7 +479,18 @@ def test_a_mapped_record() -> None:
         ("mapped:MappedContract", {**MAPPED, "colour": 1}, "contract_options.colour"),
         ("mapped:MappedContract", {**MAPPED, "fields": {"shoe": "x"}}, "'shoe', which no registration has"),
         ("mapped:MappedContract", {**MAPPED, "fields": {"vendor_id": "id"}}, "needs 'modified_at'"),
+        ("mapped:MappedContract", {**MAPPED, "constants": {"currncy": "EUR"}}, "constants has 'currncy', which no"),
+        (
+            "mapped:MappedContract",
+            {
+                **MAPPED,
+                "fields": {"event_id": "e", "created_at": "c", "modified_at": "m"},
+                "constants": {"vendor_id": "x"},
+            },
+            "fields needs 'vendor_id'; as a constant",
+        ),
         ("eventbrite:OrderContract", {"tiers": "gone.yaml"}, "cannot be read"),
+        ("eventbrite:OrderContract", {"tiers": 5}, "tiers must be the name of a file"),
     ],
 )
 def test_wrong_options_are_one_sentence(path: str, options: dict[str, Any], sentence: str) -> None:
