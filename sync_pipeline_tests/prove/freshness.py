@@ -76,7 +76,8 @@ def _rhythmic(objective: Objective, sight: Sight) -> list[World]:
 
 
 def _large(tail: str, tied: bool, quota: float, objective: Objective, sight: Sight, *, strength: float) -> World:
-    """A turn of 400 calls; by lag the heaviest source is worth 125 polls a day, which must have a turn as often as that."""
+    """A turn of 400 calls, or of 100 where the heaviest source is worth a poll more often than 400 calls come: by lag, and at
+    five polls a change."""
     return World(
         tail,
         17_000,
@@ -86,7 +87,7 @@ def _large(tail: str, tied: bool, quota: float, objective: Objective, sight: Sig
         sight,
         warm_days=56 if quota < 1 else 28 if strength else 7,
         days=7 if strength else 3,
-        step=400 if objective == "staleness" else 100,
+        step=400 if objective == "staleness" and quota <= 1 else 100,
         warm_step=400,
         strength=strength,
     )
@@ -100,6 +101,7 @@ FULL = (
     + [
         _large("lognormal", True, 0.3, "staleness", "changed", strength=1.0),
         _large("lognormal", True, 1.0, "staleness", "changed", strength=0.0),
+        _large("lognormal", True, 5.0, "staleness", "changed", strength=0.0),
         _large("pareto", False, 0.3, "staleness", "changed", strength=0.0),
         _large("pareto", False, 1.0, "staleness", "changed", strength=1.0),
         _large("lognormal", True, 0.3, "lag", "count", strength=0.0),
@@ -130,7 +132,7 @@ def freshness(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         worlds = QUICK if quick else FULL
         for world, row in zip(worlds, pool.map(_compared, worlds), strict=True):
             rows.append((world, row))
-            bound = f", least possible {row.least:.3f}" if world.solved else ""
+            bound = f", ideal learner {row.learner:.3f}, least possible {row.least:.3f}" if world.solved else ""
             say(
                 f"  {row.name}: {row.ours:.3f} of the optimum, wrong prior {row.wrong_prior:.3f}, told the rates "
                 f"{row.told:.3f}, round robin {row.round_robin:.3f}, gain {row.gain_captured:.2f}{bound}"
@@ -151,6 +153,7 @@ def freshness(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         "constant_vs_told": round(max(row.ours / row.told for row in constant), 4),
         "rhythm_vs_optimum": round(max(row.ours for row in rhythm), 4),
         "rhythm_vs_told": round(max(row.ours / row.told for row in rhythm), 4),
+        "rhythm_vs_ideal_learner": round(max(row.ours / row.learner for row in solved), 4),
         "rhythm_vs_least_possible": round(max(row.ours / row.least for row in solved), 4),
         "rhythm_least_possible": round(min(row.least for row in solved), 4),
         "round_robin_over_ours": round(figures.round_robin.stale_share / figures.ours.stale_share, 3),

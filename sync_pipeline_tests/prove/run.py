@@ -17,6 +17,8 @@
 - `rhythm_vs_optimum`: the same, the worst of the worlds with daily and weekly rhythm. Who knows the rhythm too can do better
   than any constant schedule, `rhythm_least_possible` of its loss where that is most (a solver's lower bound);
   `rhythm_vs_least_possible`: ours beside it. `..._vs_told`: beside this policy told every rate and rhythm.
+  `rhythm_vs_ideal_learner`: beside one that is told every rate and the three rhythms there are, and learns by Bayes' rule only
+  which source has which (`simulation/ideal.py`).
 - The hotel world:
   `round_robin_over_ours`, `cron_over_ours`: weighted staleness in the hotel world; `detection_...` the mean time to see a
   change there.

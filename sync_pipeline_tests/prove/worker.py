@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from sync_pipeline.gateway.breaker import Timing
+from sync_pipeline.gateway.breaker import Outcome, Timing
 from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.errors import Deferred, TransientError
@@ -106,13 +106,16 @@ async def work(
     while True:
         asked = time.monotonic()
         try:
-            if options.breaker:
-                await breakers.admit(ENDPOINT, "credential")
-            cost = time.perf_counter()
-            waited = await quota.acquire(lane=lane)
-            if waited == 0:
-                tally.grants_ms.append((time.perf_counter() - cost) * 1000)
-            answer = await line.call()
+            async with breakers.admitted(ENDPOINT, "credential") if options.breaker else contextlib.nullcontext():
+                cost = time.perf_counter()
+                waited = await quota.acquire(lane=lane)
+                if waited == 0:
+                    tally.grants_ms.append((time.perf_counter() - cost) * 1000)
+                answer = await line.call()
+                if options.breaker:
+                    with contextlib.suppress(TransientError):
+                        outcome: Outcome = "transient" if answer[0] == "!" else "good"
+                        await breakers.report(ENDPOINT, "credential", outcome, "proof")
         except Deferred as deferred:
             await asyncio.sleep(min(5.0, max(0.05, (deferred.until - clock.now()).total_seconds())))
             continue
@@ -130,8 +133,6 @@ async def work(
                 if options.told:
                     reset = clock.now() + timedelta(seconds=float(answer[2]))
                     await quota.told(QuotaFeedback("w0", remaining=int(answer[1]), reset_at=reset), clock.now())
-            if options.breaker:
-                await breakers.report(ENDPOINT, "credential", "transient" if answer[0] == "!" else "good", "proof")
         if pause:
             await asyncio.sleep(pause * rng.uniform(0.5, 1.5))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sync_pipeline.polling.allocate import Objective
 from sync_pipeline.polling.estimate import Prior
 from sync_pipeline_tests.simulation import clairvoyant, optimum
+from sync_pipeline_tests.simulation.ideal import IdealLearner
 from sync_pipeline_tests.simulation.run import Adaptive, Cycle, Measured, Setting, Sight, simulate
 from sync_pipeline_tests.simulation.worlds import DAY, hotel, world
 
@@ -14,8 +15,8 @@ from sync_pipeline_tests.simulation.worlds import DAY, hotel, world
 @dataclass(frozen=True, slots=True)
 class Compared:
     """`ours`, `wrong_prior`, `told` and `round_robin`: loss over the optimum's, which is the closed form at mean rates (1 = as
-    good). `told`: our policy told the true rates and rhythm. `least`: what no schedule goes below, by the solver, where rates
-    have a rhythm and it was asked for; else 1."""
+    good). `told`: our policy told the true rates and rhythm. Where rates have a rhythm and it was asked for, `least`: what no
+    schedule goes below, by the solver; and `learner`: our rule with an ideal learner; else 1."""
 
     name: str
     ours: float
@@ -24,6 +25,7 @@ class Compared:
     round_robin: float
     ceiling_violations: int
     least: float = 1.0
+    learner: float = 1.0
 
     @property
     def gain_captured(self) -> float:
@@ -57,7 +59,7 @@ def compare(
     solved: bool = False,
 ) -> Compared:
     """`quota`: polls per change. The wrong prior believes thirty times the mean rate, as firmly as three changes would.
-    `solved`: work out `least` too."""
+    `solved`: work out `least` and `learner` too."""
     here = world(tail=tail, n=n, days=warm_days + days, seed=seed, tied=tied, strength=strength)
     setting = Setting(
         polls_per_day=quota * 4.0 * n,
@@ -79,11 +81,14 @@ def compare(
     )
     ours, mistaken, known, fixed = (run.expected / least for run in runs)
     over = sum(run.over_ceiling for run in runs[:2])
-    bound = 1.0
+    bound = learner = 1.0
     if solved:
+        learner = simulate(here, IdealLearner(here, setting), setting).expected / least
         bounds = setting.per_s, setting.floor_s, setting.ceiling_s
         bound = clairvoyant.least(objective, here.rates, here.weights, here.profiles, *bounds) / least
-    return Compared(f"{here.name} quota={quota:g} {objective} {sight}", ours, mistaken, known, fixed, over, bound)
+    return Compared(
+        f"{here.name} quota={quota:g} {objective} {sight}", ours, mistaken, known, fixed, over, bound, learner
+    )
 
 
 def hotel_figures(

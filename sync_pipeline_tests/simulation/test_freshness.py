@@ -7,6 +7,7 @@ import pytest
 from sync_pipeline.polling.allocate import Objective
 from sync_pipeline_tests.simulation import clairvoyant, optimum
 from sync_pipeline_tests.simulation.figures import Compared, compare, hotel_figures
+from sync_pipeline_tests.simulation.ideal import IdealLearner
 from sync_pipeline_tests.simulation.run import Adaptive, Setting, Sight, simulate
 from sync_pipeline_tests.simulation.worlds import DAY, world
 
@@ -131,6 +132,22 @@ def test_no_schedule_loses_less_than_the_solver_says_and_one_that_knows_the_rhyt
     report(row)
     assert row.least < row.told < 1.12 * row.least
     assert row.least < row.ours < row.round_robin
+    assert row.least < row.learner < row.ours < 1.1 * row.learner
+
+
+@pytest.mark.parametrize("sight", ["changed", "count"])
+def test_an_ideal_learner_finds_whose_rhythm_is_whose(sight: Sight) -> None:
+    here = world(tail="lognormal", n=30, days=15, seed=1, tied=True, strength=1.0)
+    setting = Setting(polls_per_day=360, warm_days=14, objective="staleness", sight=sight, step=2, saved=4)
+    learner = IdealLearner(here, setting)
+    assert learner.belief == pytest.approx(1 / 3)
+    simulate(here, learner, setting)
+    right = (learner.shapes[None] == here.profiles[:, None]).all(axis=2)
+    believed = learner.belief[right]
+    assert believed.shape == (here.n,)
+    assert float(believed @ here.rates / here.rates.sum()) > 0.95
+    # Who hardly changes shows nothing.
+    assert float(believed[here.rates.argmin()]) < 0.9
 
 
 def test_a_rhythm_is_learned_and_beats_the_best_constant_schedule() -> None:
