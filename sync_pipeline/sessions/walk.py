@@ -117,21 +117,25 @@ class Walk:
                 cursor = cursors.expired(cursor, parts=self._feed.parts, walk=self._feed.walk)
                 continue
             after, _ = cursors.after_page(cursor, read, parts=self._feed.parts)
-            await fetched.put(Fetched(cursor, reply, read, after))
+            page = Fetched(cursor, reply, read, after)
+            del read  # who checks it lets it go, while it is at hand
+            await fetched.put(page)
+            del page
             cursor = after
 
     async def _check_all(self, fetched: Stream[Fetched], checked: Stream[Checked]) -> None:
         """A page is checked while the vendor prepares the next one."""
         while pages := await fetched.take(1):
-            page = pages.pop()
             await asyncio.sleep(0)  # the next request leaves first
-            await checked.put(Checked(page.cursor, page.reply, self._check(page.read), page.after))
+            await checked.put(self._check(pages.pop()))
 
-    def _check(self, read: PageRead) -> dict[str, CheckedPage]:
-        return {
+    def _check(self, page: Fetched) -> Checked:
+        read = page.read
+        records = {
             feed: check_page(NOT_LANDED, read.records[feed], self._setup.feeds[feed].contract)
             for feed in self._yields(read)
         }
+        return Checked(page.cursor, page.reply, records, page.after)
 
     def _yields(self, read: PageRead) -> tuple[str, ...]:
         return tuple(feed for feed in self._feed.yields if read.records.get(feed))

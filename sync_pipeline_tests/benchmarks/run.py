@@ -184,6 +184,7 @@ class Bench:
         programs: dict[str, Callable[[], Measured]] = {
             "dlt_default": lambda: self.dlt(vendor, "default"),
             "dlt_tuned": lambda: self.dlt(vendor, "tuned"),
+            "dlt_tuned_csv": lambda: self.dlt(vendor, "tuned_csv"),
             "raw_limit": lambda: self.raw(vendor),
             "ours": lambda: self.ours(vendor),
         }
@@ -195,7 +196,7 @@ class Bench:
                 if received != self.sizes.records:
                     raise RuntimeError(f"{name} kept {received} of {self.sizes.records} records")
                 found[name].append(done)
-                say(f"round {number}: {name:12} {done.seconds:7.2f} s  {done.peak_rss_mb:6.0f} MB")
+                say(f"round {number}: {name:13} {done.seconds:7.2f} s  {done.peak_rss_mb:6.0f} MB")
         return found
 
     def unchanged(self, vendor: Vendor) -> dict[str, float]:
@@ -273,6 +274,8 @@ def bench(sizes: Sizes) -> dict[str, float]:
         "rss_growth_500k": round(large.peak_rss_mb / rss - 1, 3),
         "incremental_requests_ratio": second.pop("incremental_requests_ratio"),
         "noop_wal_mb": second.pop("noop_wal_mb"),
+        "dlt_tuned_csv_s": round(seconds["dlt_tuned_csv"], 2),
+        "vs_dlt_tuned_csv": round(seconds["dlt_tuned_csv"] / seconds["ours"], 2),
         "ours_session_s": round(session, 2),
         "growth_records": sizes.growth_records,
         "growth_s": round(large.seconds, 2),

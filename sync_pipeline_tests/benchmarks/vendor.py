@@ -74,6 +74,7 @@ def record(number: int, version: int, changed_at: datetime | None = None) -> tup
             "source": ("web", "box_office", "partner", "import")[bits % 4],
             "utm": {"campaign": f"camp-{bits % 120}", "medium": "email", "content": f"block-{bits % 17}"},
             "device": {"os": ("ios", "android", "windows", "mac")[bits % 4], "ip": f"10.{bits % 256}.{bits >> 8 & 255}.7"},
+            "tags": [f"tag{bits % 31}", f"tag{bits % 37}"],
             "answers": [{"question": "diet", "answer": "none"}, {"question": "tshirt", "answer": "SML"[bits % 3]}],
             "referrer": f"https://www.example.org/landing/{bits:08x}?ref={number}",
         },
