@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import compress
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -141,6 +141,8 @@ class Whole(NamedTuple):
 
 
 NOTHING = Mapped({}, {})
+Gapless = tuple[Sequence[str], Sequence[str], Sequence[Sequence[str]], Sequence[bytes]]
+"""Columns that are believed to have a text in every place."""
 
 
 class RegistrationContract:
@@ -224,12 +226,18 @@ class RegistrationContract:
         values = [check(given.get(name, absent)) for name, check in CHECKS.items()]
         documents = metadata_documents(whole.rest)
         latest = instant_text(self._now() + FUTURE)
+        try:
+            gapless = cast(Gapless, (ids, modified, values, documents))
+            if None not in ids and max(gapless[1], default=latest) <= latest:
+                return list(Canonical.many(*gapless, whole.parents))
+        except TypeError:
+            pass  # there are gaps: text is neither joined nor compared with None
         doubtful = columns.gaps([ids, modified, *values, documents])
         doubtful.update(place for place, at in enumerate(modified) if at is not None and at > latest)
-        kept = [place not in doubtful for place in range(number)] if doubtful else [True] * number
+        kept = [place not in doubtful for place in range(number)]
 
-        def of_kept(column: Sequence[Any]) -> Sequence[Any]:
-            return list(compress(column, kept)) if doubtful else column
+        def of_kept(column: Sequence[Any]) -> list[Any]:
+            return list(compress(column, kept))
 
         made = iter(
             Canonical.many(

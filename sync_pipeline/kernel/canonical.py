@@ -50,7 +50,8 @@ class Canonical(NamedTuple):
         documents: Sequence[bytes],
         parents: Iterable[str | None],
     ) -> list[Canonical]:
-        """The same of many records, their values given as columns, none of them NULL. `documents`: the last column, in UTF-8."""
+        """The same of many records, their values given as columns. `documents`: the last column, in UTF-8. Raises TypeError when
+        a value is None."""
         rows = copy_rows(columns, documents)
         hashes = [blake2b(row, digest_size=HASH_BYTES).digest() for row in rows]
         return list(map(cls, vendor_ids, modified_at, hashes, rows, parents))
@@ -76,7 +77,8 @@ def copy_fields(values: tuple[str | None, ...]) -> str:
 
 
 def copy_rows(columns: Sequence[Sequence[str]], documents: Sequence[bytes]) -> list[bytes]:
-    """`copy_fields` of many rows at once, given as columns; `documents` are the last one, in UTF-8."""
+    """`copy_fields` of many rows at once, given as columns; `documents` are the last one, in UTF-8. Raises TypeError when a
+    value is None."""
     rows = list(map("\t".join, zip(*columns, strict=True)))
     text = "\n".join(rows)
     last = b"".join(documents)
