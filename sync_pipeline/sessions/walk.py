@@ -24,7 +24,7 @@ from sync_pipeline.trust.logger import get_logger
 POLL_REACH = timedelta(days=1)
 """A window that goes back further is a backfill."""
 
-AHEAD = 16
+AHEAD = 24
 """Pages that may wait to be landed: bounds memory, and is the largest group committed together."""
 
 NOT_LANDED = 0
