@@ -65,7 +65,7 @@ class Sizes:
 
 
 FULL = Sizes(records=100_000, growth_records=500_000, rounds=3)
-QUICK = Sizes(records=20_000, growth_records=100_000, rounds=3)
+QUICK = Sizes(records=20_000, growth_records=100_000, rounds=2)
 
 
 def say(text: str) -> None:
