@@ -101,21 +101,9 @@ class MappedContract(RegistrationContract):
         if self._epoch:
             for name in ("created_at", "modified_at"):
                 given[name] = [_written(value) for value in given.get(name, nothing)]
-        return Whole(given, self._rests(records), nothing)
-
-    def _rests(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """What no canonical field was taken from. A page's records mostly have the same fields in the same order: which of them
-        are left is found once."""
         used = self._used
-        fields = tuple(records[0]) if records else ()
-        left = [name for name in fields if name not in used]
-        pick = picker(left)
-        return [
-            dict(zip(left, pick(record), strict=True))
-            if tuple(record) == fields
-            else {name: value for name, value in record.items() if name not in used}
-            for record in records
-        ]
+        rest = [{name: value for name, value in record.items() if name not in used} for record in records]
+        return Whole(given, rest, nothing)
 
     def _tier(self, kind: Any, event: Any, sku: Any, title: Any) -> Tier:
         if kind == "order":

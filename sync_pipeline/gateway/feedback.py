@@ -14,9 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from sync_pipeline.kernel.feed import QuotaFeedback, QuotaWindow
-
-ABSURD = timedelta(days=31)
-"""No vendor means a month: a larger value is an instant or a mistake, and is treated as not said."""
+from sync_pipeline.kernel.instants import ABSURD, ahead
 
 PAST = timedelta(hours=1)
 """A reset this long ago may be a skewed clock or a slow answer; an older one is a mistake."""
@@ -58,16 +56,8 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 
 
 def _left(moment: datetime, headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """How far the vendor's `moment` is ahead of the answer that names it, by the answer's own `Date` and by our clock;
-    None if it is absurd by both.
-
-    `Date` is by the clock that the moment is by, ours may be fast by seconds. Still it may come from another machine than
-    the moment does, and then nobody can tell which of the three clocks is wrong. So the longer of the sensible readings
-    counts: too late costs what our clock is slow by, too early is a call that the vendor has forbidden.
-    """
-    said = _date(headers.get("date", ""))
-    readings = [moment - clock for clock in (now, said) if clock is not None]
-    return max((left for left in readings if left <= ABSURD), default=None)
+    """How far the vendor's `moment` is ahead of the answer that names it; None if it is absurd."""
+    return ahead(moment, now, _date(headers.get("date", "")))
 
 
 def _date(value: str) -> datetime | None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from sync_pipeline.gateway.feedback import ABSURD, count, triple
+from sync_pipeline.gateway.feedback import count, triple
 from sync_pipeline.kernel.feed import QuotaFeedback
+from sync_pipeline.kernel.instants import ABSURD
 
 Bare: TypeAlias = str | int | float | bool
 

@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from sync_pipeline.gateway.feedback import ABSURD, count, reset_at, retry_after, triple, x_ratelimit
+from sync_pipeline.gateway.feedback import count, reset_at, retry_after, triple, x_ratelimit
 from sync_pipeline.gateway.feedback_ietf import ietf
 from sync_pipeline.kernel.feed import QuotaFeedback
+from sync_pipeline.kernel.instants import ABSURD
 
 Words: TypeAlias = tuple[QuotaFeedback, ...]
 

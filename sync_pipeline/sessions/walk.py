@@ -117,10 +117,8 @@ class Walk:
                 cursor = cursors.expired(cursor, parts=self._feed.parts, walk=self._feed.walk)
                 continue
             after, _ = cursors.after_page(cursor, read, parts=self._feed.parts)
-            page = Fetched(cursor, reply, read, after)
+            await fetched.put(Fetched(cursor, reply, read, after))
             del read  # who checks it lets it go, while it is at hand
-            await fetched.put(page)
-            del page
             cursor = after
 
     async def _check_all(self, fetched: Stream[Fetched], checked: Stream[Checked]) -> None:

@@ -21,12 +21,10 @@ from sync_pipeline.kernel.feed import (
     Request,
     Validator,
 )
-from sync_pipeline.vendors.answers import by_status, dotted, error_fields, newest, page, server_clock, stamps
+from sync_pipeline.kernel.instants import ahead
+from sync_pipeline.vendors.answers import by_status, dotted, error_fields, instant, newest, page, server_clock, stamps
 from sync_pipeline.vendors.rest_options import RateHeaders, RestFeedOptions, SinceFormat
 from sync_pipeline.vendors.rest_paging import Pages, digest
-
-ABSURD = timedelta(days=31)
-"""No vendor's window is longer: an instant further ahead is a mistake, or the clock is that it is held against."""
 
 NO_SUCH_PAGE = frozenset({400, 404, 416, 422})
 """What vendors answer where a list has ended. Each may mean something else as well."""
@@ -82,7 +80,7 @@ def _number(reply: Reply, header: str) -> float | None:
 
 
 def _reset(value: float, kind: str, reply: Reply) -> datetime | None:
-    """By our clock. An instant is by the vendor's, which the answer's `Date` tells: the longer sensible reading counts."""
+    """By our clock; None for an instant that is absurd."""
     now = reply.received_at
     try:
         if kind == "seconds":
@@ -90,9 +88,8 @@ def _reset(value: float, kind: str, reply: Reply) -> datetime | None:
         moment = datetime.fromtimestamp(value / (1000 if kind == "epoch_ms" else 1), UTC)
     except (OverflowError, ValueError, OSError):
         return None
-    left = [moment - clock for clock in (now, server_clock(reply)) if clock is not None]
-    sensible = [each for each in left if each <= ABSURD]
-    return now + max(sensible) if sensible else None
+    left = ahead(moment, now, server_clock(reply))
+    return None if left is None else now + left
 
 
 FORMATS: dict[SinceFormat, Callable[[datetime], str]] = {
@@ -204,10 +201,9 @@ class RestFeed:
 
 def moment(value: Any) -> datetime | None:
     """An instant from ISO text or epoch seconds or milliseconds."""
+    if isinstance(value, str):
+        return instant(value)
     try:
-        if isinstance(value, str):
-            found = datetime.fromisoformat(value)
-            return None if found.tzinfo is None else found.astimezone(UTC)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
     except (ValueError, OverflowError, OSError):

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.gateway.feedback import ABSURD, PAST, count, placed, reset_at, retry_after, x_ratelimit
+from sync_pipeline.gateway.feedback import PAST, count, placed, reset_at, retry_after, x_ratelimit
 from sync_pipeline.gateway.feedback_ietf import ietf, items
 from sync_pipeline.gateway.feedback_vendors import HEADERS, REFUSALS, heard
 from sync_pipeline.kernel.feed import QuotaFeedback, QuotaWindow
+from sync_pipeline.kernel.instants import ABSURD
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MOMENTS = st.integers(1_577_836_800, 2_840_140_800).map(lambda epoch: datetime.fromtimestamp(epoch, UTC))
