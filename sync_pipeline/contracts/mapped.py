@@ -15,6 +15,7 @@ from sync_pipeline.contracts import fields
 from sync_pipeline.contracts.fields import Refused
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, Whole, at
 from sync_pipeline.contracts.tiers import Tier, TierMap
+from sync_pipeline.kernel.wire import reach
 
 TIER_BY = ("kind", "event_id", "ticket_sku", "ticket_name")
 FIELDS = frozenset(Registration.model_fields) - {"tier", "payment_status"}
@@ -135,12 +136,3 @@ def picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...
         return found
 
     return pick
-
-
-def reach(value: Any, parts: list[str]) -> Any:
-    """The value at a path of names, None when it is not there."""
-    for name in parts:
-        if type(value) is not dict:
-            return None
-        value = value.get(name)
-    return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -81,6 +82,15 @@ def raw_bytes(record: RawRecord) -> bytes:
     if record.raw is not None:
         return record.raw
     return orjson.dumps(record.value)
+
+
+def reach(value: Any, parts: Sequence[str]) -> Any:
+    """The value at a path of names in parsed JSON, None when it is not there."""
+    for name in parts:
+        if type(value) is not dict:
+            return None
+        value = value.get(name)
+    return value
 
 
 def _whole(body: bytes) -> Any:

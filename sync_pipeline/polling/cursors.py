@@ -21,14 +21,8 @@ def open_window(
     """Open the window that follows the watermark. It starts `overlap` earlier, so that what the vendor shows late, or
     stamps just before a page was made, is asked for again; its horizon is `now`."""
     since = None if cursor.watermark is None else cursor.watermark - overlap
-    return Cursor(
-        watermark=cursor.watermark,
-        since=since,
-        opened_at=now,
-        of=parts[0] if parts else None,
-        walk=walk or None,
-        validator=cursor.validator,
-    )
+    opened = Cursor(watermark=cursor.watermark, since=since, opened_at=now)
+    return replace(from_start(opened, parts=parts, walk=walk), validator=cursor.validator)
 
 
 def after_page(cursor: Cursor, read: PageRead, *, parts: Sequence[str] = ()) -> tuple[Cursor, bool]:
@@ -73,9 +67,9 @@ def close_window(cursor: Cursor) -> Cursor:
     return Cursor(watermark=watermark, validator=cursor.validator)
 
 
-def expired(cursor: Cursor, *, parts: Sequence[str] = (), walk: str = "") -> Cursor:
-    """The place in the open window means nothing any more (the vendor does not know our token, or it is counted by other
-    settings now): walk the same window again from its start."""
+def from_start(cursor: Cursor, *, parts: Sequence[str] = (), walk: str = "") -> Cursor:
+    """At the start of the open window: it is new, or the place in it means nothing any more (the vendor does not know our
+    token, or it is counted by other settings now)."""
     return replace(
         cursor,
         part=0,

@@ -28,7 +28,7 @@ async def relist(
 
     `until`: a list that is sorted by modification is left once it has come so far. Few vendors can bound it themselves.
     """
-    cursor = Cursor(since=since, opened_at=now, of=feed.parts[0] if feed.parts else None)
+    cursor = cursors.from_start(Cursor(since=since, opened_at=now), parts=feed.parts)
     restarts = 0
     while cursor.is_open:
         try:
@@ -37,7 +37,7 @@ async def relist(
             restarts += 1
             if restarts > 3:
                 raise PermanentError(f"{feed.name}: the vendor refused its own paging token {restarts} times") from None
-            cursor = cursors.expired(cursor, parts=feed.parts)
+            cursor = cursors.from_start(cursor, parts=feed.parts)
             continue
         yield cursor, reply, read
         if until is not None and read.high is not None and read.high >= until:

@@ -89,7 +89,7 @@ class Walk:
             connection=self._id.connection,
             feed=self._id.feed,
         )
-        return cursors.expired(cursor, parts=parts, walk=walk)
+        return cursors.from_start(cursor, parts=parts, walk=walk)
 
     async def _fetch_window(
         self,
@@ -114,7 +114,7 @@ class Walk:
                         f"{self._id}: the vendor refused its own paging token {restarts} times in one window; "
                         "the window stays open and is walked again in the next session"
                     ) from None
-                cursor = cursors.expired(cursor, parts=self._feed.parts, walk=self._feed.walk)
+                cursor = cursors.from_start(cursor, parts=self._feed.parts, walk=self._feed.walk)
                 continue
             after, _ = cursors.after_page(cursor, read, parts=self._feed.parts)
             await fetched.put(Fetched(cursor, reply, read, after))

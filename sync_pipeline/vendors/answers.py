@@ -11,7 +11,7 @@ import orjson
 
 from sync_pipeline.kernel.errors import AuthenticationError, PermanentError, SyncError, TransientError
 from sync_pipeline.kernel.feed import RawRecord, Reply, Request
-from sync_pipeline.kernel.wire import NotThisShape, split_page
+from sync_pipeline.kernel.wire import NotThisShape, reach, split_page
 
 
 def error_fields(reply: Reply) -> Mapping[str, Any]:
@@ -81,11 +81,7 @@ def instant(value: Any) -> datetime | None:
 
 def dotted(value: Any, path: str) -> Any:
     """The value at a dotted path, or None."""
-    for name in path.split(".") if path else ():
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
+    return reach(value, path.split(".") if path else ())
 
 
 def server_clock(reply: Reply) -> datetime | None:

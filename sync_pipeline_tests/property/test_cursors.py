@@ -79,7 +79,7 @@ def test_a_page_moves_on_and_a_spent_token_starts_again(cursor: Cursor, last: bo
     read = PageRead({}, None if last else NextPage(token="t", position=2))
     moved, drained = cursors.after_page(opened, read)
     assert drained == last
-    again = cursors.expired(moved if not last else opened)
+    again = cursors.from_start(moved if not last else opened)
     assert (again.token, again.position, again.part) == (None, 0, 0)
     assert again.since == opened.since
 
@@ -106,4 +106,4 @@ def test_what_a_list_was_known_by_is_kept_only_where_one_page_was_all_of_it() ->
     part, _ = cursors.after_page(opened, PageRead({}, None, validator=known), parts=("gala", "ball"))
     assert part.validator is None
     assert part.of == "ball"
-    assert cursors.expired(cursors.open_window(whole, now=NOW, overlap=OVERLAP)).validator is None
+    assert cursors.from_start(cursors.open_window(whole, now=NOW, overlap=OVERLAP)).validator is None

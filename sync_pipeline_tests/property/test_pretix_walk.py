@@ -81,7 +81,7 @@ def walk(vendor: Organizer, page_size: int) -> tuple[set[int], Cursor]:
         try:
             read = feed.read(cursor, reply)
         except CursorExpired:
-            cursor = cursors.expired(cursor)
+            cursor = cursors.from_start(cursor)
             continue
         seen |= {int(record.value["code"]) for record in read.records.get("orders", ())}
         cursor, drained = cursors.after_page(cursor, read)

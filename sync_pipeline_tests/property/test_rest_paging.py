@@ -90,7 +90,7 @@ def walk(shop: Shop, restarts: int = 20, api: RestFeed | None = None) -> list[in
         except CursorExpired:
             restarts -= 1
             assert restarts >= 0
-            cursor = cursors.expired(cursor)
+            cursor = cursors.from_start(cursor)
             continue
         seen += [record.value["n"] for record in read.records.get("things", ())]
         cursor, drained = cursors.after_page(cursor, read)
