@@ -101,11 +101,14 @@ def resync(
     start: Annotated[str, typer.Option("--from", help="Instant to start again from (ISO 8601), or `beginning`.")],
     max_seconds: Annotated[float, typer.Option(help="Longest time to poll, in seconds.")] = 900,
     no_sync: Annotated[bool, typer.Option("--no-sync", help="Only move the cursor; the sensor does the rest.")] = False,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Also move forward, and do without what was not listed yet.")
+    ] = False,
 ) -> None:
     """Move a feed's cursor back, poll from there, and print what differed."""
     from sync_pipeline.cli import operate
 
-    asyncio.run(operate.resync(feed, since=_instant(start), max_seconds=max_seconds, poll=not no_sync))
+    asyncio.run(operate.resync(feed, since=_instant(start), skip=skip, max_seconds=max_seconds, poll=not no_sync))
 
 
 @app.command()

@@ -126,13 +126,13 @@ async def status(*, as_json: bool) -> None:
         console.print("No feed has been polled yet: run `make demo`, `make dev` or `sync-pipeline sync <connection>`.")
 
 
-async def resync(feed: str, *, since: datetime | None, max_seconds: float, poll: bool) -> None:
+async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: float, poll: bool) -> None:
     setup, name = find_setup(feed)
     if name is None:
         raise ConfigurationError(f"resync needs one feed; {feed} has: {', '.join(setup.feeds)}")
     source = setup.source_of(name)
     async with open_runtime(url=working_database()) as runtime:
-        given_up = await start_again(setup, runtime.landing, runtime.objects, source, since=since)
+        given_up = await start_again(setup, runtime.landing, runtime.objects, source, since=since, skip=skip)
         start = "the beginning" if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}"
         console.print(f"{setup.connection.name}/{source}: the cursor stands at {start}")
         if given_up:

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.types.json import Jsonb
 
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import Fenced, SyncError
+from sync_pipeline.kernel.errors import ConfigurationError, Fenced, SyncError
 from sync_pipeline.kernel.feed import Cursor, FeedId, Reply
 from sync_pipeline.landing.owners import is_gone
 from sync_pipeline.polling.cursors import from_json, to_json
@@ -236,16 +236,21 @@ class Landing:
                 feeds = [lease.feed.feed, *followers]
                 await conn.execute(SQL.restart_feeds, {**names, "feeds": feeds, "reason": restart})
 
-    async def reset(self, feed: FeedId, *, since: datetime | None, given_up: Sequence[int] = ()) -> None:
+    async def reset(
+        self, feed: FeedId, *, since: datetime | None, given_up: Sequence[int] = (), skip: bool = False
+    ) -> None:
         """Force the cursor back (None: to the beginning). Whoever holds the lease is fenced off.
 
-        `given_up`: landed pages that will never be applied, since what was on them is listed again.
+        `given_up`: landed pages that will never be applied, since what was on them is listed again. `skip`: forward too, over
+        changes that were not listed yet. Without it that raises ConfigurationError, and nothing is written.
         """
         names = {"connection": feed.connection, "feed": feed.feed}
-        cursor = Cursor(watermark=since)
+        moved = {**names, "cursor": encode(Cursor(watermark=since)), "watermark": since, "skip": skip}
         async with self._db.transaction() as conn:
             await conn.execute(SQL.ensure_feed, names)
-            await conn.execute(SQL.reset_cursor, {**names, "cursor": encode(cursor), "watermark": since})
+            if (await conn.execute(SQL.reset_cursor, moved)).rowcount == 0:
+                row = await (await conn.execute(SQL.watermark, names)).fetchone()
+                raise ConfigurationError(_forward(feed, row[0] if row else None))
             await conn.execute(SQL.give_up_pages, {**names, "pages": list(given_up)})
 
     async def record_error(self, connection: str, feeds: Sequence[str], error: SyncError) -> None:
@@ -290,6 +295,18 @@ class Landing:
     async def _note(self, sql: str, parameters: dict[str, Any]) -> None:
         async with self._db.transaction() as conn:
             await conn.execute(sql, parameters)
+
+
+def _forward(feed: FeedId, watermark: datetime | None) -> str:
+    if watermark is None:
+        return (
+            f"{feed}: its history is not read to the end yet, and what is missing of it would never be listed; let "
+            f"`sync-pipeline sync {feed.connection}` finish it, start with --from beginning, or add --skip to do without"
+        )
+    return (
+        f"{feed}: its cursor stands at {watermark:%Y-%m-%dT%H:%M:%SZ}, and what changed between then and a later instant would "
+        "never be listed; name an earlier instant, or add --skip to do without"
+    )
 
 
 async def _only(result: AsyncCursor[Any]) -> Any:

@@ -47,11 +47,17 @@ where connection = %(connection)s and feed = %(feed)s and id > %(after)s and sta
 order by id limit %(limit)s
 
 -- name: reset_cursor
+-- Only back: what lies between the watermark and a later instant would never be listed. A feed that was never polled starts
+-- where it is told to.
 update sync.feed_state
 set cursor = %(cursor)s, cursor_version = cursor_version + 1, watermark = %(watermark)s, fence = fence + 1,
     lease_owner = null, lease_expires = null, next_due = null, deferred_until = null, deferred_reason = null
 where connection = %(connection)s and feed = %(feed)s
+  and (%(skip)s or last_poll_at is null or %(watermark)s::timestamptz is null or %(watermark)s <= watermark)
 returning cursor_version
+
+-- name: watermark
+select watermark from sync.feed_state where connection = %(connection)s and feed = %(feed)s
 
 -- name: give_up_pages
 update sync.page set status = 'given_up', given_up_at = clock_timestamp()

@@ -86,9 +86,10 @@ async def recover(setup: Setup, effects: Effects, source: str, *, fence: int) ->
 
 
 async def start_again(
-    setup: Setup, landing: Landing, objects: ObjectStore, source: str, *, since: datetime | None
+    setup: Setup, landing: Landing, objects: ObjectStore, source: str, *, since: datetime | None, skip: bool = False
 ) -> int:
-    """Force a feed's cursor back (None: to the beginning); returns how many landed pages were given up.
+    """Force a feed's cursor back (None: to the beginning); returns how many landed pages were given up. `skip`, and what is
+    raised without it: as in `Landing.reset`.
 
     A page that waits and cannot be read any more would stop each session in `recover`. It is given up if what was on it is
     listed again from `since`; one of a list that began earlier is not, since nothing else would bring its records.
@@ -100,7 +101,7 @@ async def start_again(
                 await records_of(setup, objects, page)
             except Unreadable:
                 given_up.append(page.id)
-    await landing.reset(setup.connection.feed_id(source), since=since, given_up=given_up)
+    await landing.reset(setup.connection.feed_id(source), since=since, given_up=given_up, skip=skip)
     return len(given_up)
 
 

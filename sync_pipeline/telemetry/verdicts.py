@@ -61,7 +61,8 @@ def cursor_drift(feed: FeedId, facts: FeedFacts) -> Verdict:
     numbers = {"behind_s": round(behind.total_seconds(), 1)}
     if behind <= DRIFT:
         return Verdict(True, f"at its horizon {behind.total_seconds():.0f} s ago", numbers)
-    start = (facts.watermark or facts.caught_up_at).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # No watermark: all of the history is being listed again, and a resync from anywhere else would leave some of it out.
+    start = f"{facts.watermark:%Y-%m-%dT%H:%M:%SZ}" if facts.watermark else "beginning"
     cause = f" ({facts.last_error})" if facts.last_error else ""
     return Verdict(
         False,

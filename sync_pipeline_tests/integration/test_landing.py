@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_pipeline.kernel.errors import Fenced
+from sync_pipeline.kernel.errors import ConfigurationError, Fenced
 from sync_pipeline.kernel.feed import Cursor, FeedId, Reply
 from sync_pipeline.landing.objects import LocalObjects, RemoteObjects, open_objects
 from sync_pipeline.landing.pages import FetchedPage, Landing
@@ -82,7 +82,7 @@ async def test_another_scope_starts_all_feeds_of_the_pages_again(database: Datab
         ("parts", None, {}, "other settings"),
         ("things", None, {}, "other settings"),
     ]
-    await landing.reset(FEED, since=at(1))
+    await landing.reset(FEED, since=None)
     with pytest.raises(Fenced, match="has written nothing"):
         await landing.enter_scope(taken[0], "c", restart="late", followers=["parts"])
     assert await landing.scope(FEED) == "b"
@@ -98,6 +98,29 @@ async def test_a_reset_fences_the_running_worker(database: Database) -> None:
     again = await landing.acquire(FEED, owner="two", ttl_s=60)
     assert again is not None
     assert again[1].watermark == at(1)
+
+
+async def test_a_reset_goes_back_and_never_over_what_was_not_listed(database: Database) -> None:
+    landing = Landing(database)
+    await landing.reset(FEED, since=at(3))
+    taken = await landing.acquire(FEED, owner="one", ttl_s=60)
+    assert taken is not None
+    assert taken[1].watermark == at(3), "a feed that was never polled starts where it is told to"
+    await landing.land(taken[0], [], Cursor(watermark=at(5)), session="s")
+    with pytest.raises(
+        ConfigurationError, match=rf"shop/things: its cursor stands at {at(5):%Y-%m-%dT%H:%M:%SZ}, .*--skip"
+    ):
+        await landing.reset(FEED, since=at(5) + timedelta(microseconds=1))
+    assert await landing.renew(taken[0]), "nothing was written, and nobody is fenced off"
+    await landing.reset(FEED, since=at(5))
+    await landing.reset(FEED, since=None)
+    taken = await landing.acquire(FEED, owner="one", ttl_s=60)
+    assert taken is not None
+    await landing.land(taken[0], [], Cursor(opened_at=at(6), pages=1), session="s")
+    with pytest.raises(ConfigurationError, match=r"its history is not read to the end yet.*sync-pipeline sync shop"):
+        await landing.reset(FEED, since=at(1))
+    await landing.reset(FEED, since=at(1), skip=True)
+    assert await rows(database, "select watermark from sync.feed_state") == [(at(1),)]
 
 
 async def test_a_reset_gives_up_landed_pages_of_its_own_feed_only(database: Database) -> None:

@@ -17,7 +17,8 @@ def resynced(monkeypatch: pytest.MonkeyPatch, start: str) -> datetime | None:
     """The instant that `resync --from` hands on."""
     handed: list[Any] = []
 
-    async def resync(feed: str, *, since: datetime | None, max_seconds: float, poll: bool) -> None:
+    async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: float, poll: bool) -> None:
+        assert not skip
         handed.append(since)
 
     monkeypatch.setattr(operate, "resync", resync)
