@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo dev test lint types unit bench bench-quick prove prove-quick plots lock clean stop
+.PHONY: help demo dev test lint types unit bench bench-quick prove prove-quick prove-worlds plots lock clean stop
 
 help:
 	@echo "make demo         sync two simulated vendors through Dagster, verify, print a table"
@@ -11,6 +11,7 @@ help:
 	@echo "make test         lint, types, architecture and all tests"
 	@echo "make bench        speed beside dlt and a raw script (bench-quick: three minutes)"
 	@echo "make prove        limits, outages, tokens and freshness at size (prove-quick: three minutes)"
+	@echo "make prove-worlds freshness in each of 96 simulated worlds (hours)"
 	@echo "make plots        the pictures of docs/ from simulation and a real run (two minutes)"
 	@echo "make stop         stop the embedded Postgres;  make clean: forget all local data"
 
@@ -50,6 +51,9 @@ bench-quick: .venv/installed
 
 prove: .venv/installed
 	@"$(BIN)/python" -m sync_pipeline_tests.prove.run
+
+prove-worlds: .venv/installed
+	@"$(BIN)/python" -m sync_pipeline_tests.prove.run --only freshness --every-world
 
 prove-quick: .venv/installed
 	@"$(BIN)/python" -m sync_pipeline_tests.prove.run --quick

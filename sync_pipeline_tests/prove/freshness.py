@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -12,6 +12,10 @@ from typing import Any
 from sync_pipeline.polling.allocate import Objective
 from sync_pipeline_tests.simulation.figures import Compared, HotelFigures, compare, hotel_figures
 from sync_pipeline_tests.simulation.run import Sight
+
+TAILS = ("lognormal", "pareto")
+QUOTAS = (0.3, 1.0, 5.0)
+"""Polls a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,15 @@ def _small(objective: Objective, sight: Sight) -> list[World]:
             step=0.25,
             saved=4,
         )
-        for tail in ("lognormal", "pareto")
-        for quota in (0.3, 1.0, 5.0)
+        for tail in TAILS
+        for quota in QUOTAS
         for tied in (True, False)
     ]
 
 
-def _rhythmic(objective: Objective, sight: Sight) -> list[World]:
-    """Rates with a daily and weekly rhythm, measured over a whole week: a weekday loses more than a Sunday."""
+def _rhythmic(objective: Objective, sight: Sight, *, solved: bool = True) -> list[World]:
+    """Rates with a daily and weekly rhythm, measured over a whole week: a weekday loses more than a Sunday. Those that are
+    `solved`, or the others."""
     return [
         World(
             tail,
@@ -68,10 +73,10 @@ def _rhythmic(objective: Objective, sight: Sight) -> list[World]:
             step=0.5 if quota < 5 else 1,
             saved=4,
             strength=1.0,
-            solved=True,
+            solved=solved,
         )
-        for tail, tied in (("lognormal", True), ("pareto", False))
-        for quota in (0.3, 1.0, 5.0)
+        for tail, tied in (("lognormal", solved), ("pareto", not solved))
+        for quota in QUOTAS
     ]
 
 
@@ -93,6 +98,16 @@ def _large(tail: str, tied: bool, quota: float, objective: Objective, sight: Sig
     )
 
 
+def _all_large(objective: Objective, sight: Sight) -> list[World]:
+    return [
+        _large(tail, tied, quota, objective, sight, strength=strength)
+        for strength in (0.0, 1.0)
+        for quota in QUOTAS
+        for tail in TAILS
+        for tied in (True, False)
+    ]
+
+
 FULL = (
     _small("staleness", "changed")
     + _small("lag", "count")
@@ -108,6 +123,13 @@ FULL = (
         _large("pareto", False, 0.3, "lag", "count", strength=1.0),
     ]
 )
+EVERY = (
+    FULL
+    + _rhythmic("staleness", "changed", solved=False)
+    + _rhythmic("lag", "count", solved=False)
+    + [world for world in (*_all_large("staleness", "changed"), *_all_large("lag", "count")) if world not in FULL]
+)
+"""Each combination of spread, number, weights, quota, loss and rhythm: hours on two cores."""
 QUICK = [
     World("lognormal", 1000, 0.5, True, "staleness", "changed", warm_days=21, days=10, step=40),
     World("lognormal", 1000, 0.5, False, "lag", "count", warm_days=21, days=10, step=40),
@@ -124,12 +146,11 @@ def _hotel(arguments: tuple[int, float]) -> HotelFigures:
     return hotel_figures(hotels=hotels, warm_days=warm_days)
 
 
-def freshness(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def freshness(worlds: Sequence[World], *, hotels: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The worst world of each figure. Ratios of losses: 1.0 is the optimum's, worked out apart from the policy."""
     rows: list[tuple[World, Compared]] = []
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        hotel = pool.submit(_hotel, (100, 1.5) if quick else (1000, 2.0))
-        worlds = QUICK if quick else FULL
+        hotel = pool.submit(_hotel, (hotels, 1.5 if hotels < 1000 else 2.0))
         for world, row in zip(worlds, pool.map(_compared, worlds), strict=True):
             rows.append((world, row))
             bound = f", ideal learner {row.learner:.3f}, least possible {row.least:.3f}" if world.solved else ""

@@ -52,6 +52,9 @@ from sync_pipeline.store.embedded import Embedded
 from sync_pipeline.store.migrate import migrate
 from sync_pipeline_tests.prove import tokens
 from sync_pipeline_tests.prove.fleet import DATABASE, Fleet, Heard, own_server
+from sync_pipeline_tests.prove.freshness import EVERY as EVERY_WORLD
+from sync_pipeline_tests.prove.freshness import FULL as WORLDS
+from sync_pipeline_tests.prove.freshness import QUICK as QUICK_WORLDS
 from sync_pipeline_tests.prove.freshness import freshness
 
 Figures = dict[str, Any]
@@ -247,7 +250,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="the same figures at small size, in three minutes")
     parser.add_argument("--only", nargs="*", help="some of the proofs")
+    parser.add_argument("--every-world", action="store_true", help="freshness in each world there is: hours")
     options = parser.parse_args()
+    worlds = QUICK_WORLDS if options.quick else EVERY_WORLD if options.every_world else WORLDS
     sizes = QUICK if options.quick else FULL
     rng = random.Random(11)
     figures: Figures = {}
@@ -263,7 +268,7 @@ def main() -> None:
         }
         beside: dict[str, Proof] = {
             "tokens": lambda: asyncio.run(_tokens(server, sizes)),
-            "freshness": lambda: freshness(quick=options.quick, say=say),
+            "freshness": lambda: freshness(worlds, hotels=100 if options.quick else 1000, say=say),
         }
         figures |= _run(alone, options.only)
         if "grant_p50_ms" in figures:
