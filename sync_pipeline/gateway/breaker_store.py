@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from sync_pipeline.gateway.breaker import CREDENTIAL, TIMING, Breaker, Outcome, Timing, admit, decide, is_credential
@@ -63,6 +64,7 @@ class Breakers:
 
     async def _admit(self, scope: str, lease: str) -> bool:
         """Whether the request is the breaker's probe."""
+        begun = self._monotonic()
         while True:
             breaker = await self._current(scope)
             verdict = admit(breaker)
@@ -79,12 +81,16 @@ class Breakers:
                     f"{f': {breaker.reason}' if breaker.reason else ''}. Correct the token, the base_url or the account in its "
                     f"settings, which is tried at once; as it is, it is tried again in {max(0.0, breaker.retry_in_s):.0f} s"
                 )
-            wait = breaker.retry_in_s if breaker.state == "open" else self._timing.poll_s
-            if wait > LONGEST_WAIT_S:
+            if breaker.state == "open":
+                wait, until_s = max(0.01, breaker.retry_in_s), breaker.retry_in_s
+            else:  # another worker's probe is on its way: its answer may come at any moment, or never
+                wait, until_s = self._timing.poll_s, breaker.probe_expires_in_s or self._timing.poll_s
+            if self._monotonic() - begun + wait > LONGEST_WAIT_S:
                 raise Deferred(
-                    self._clock.now() + timedelta(seconds=wait), f"{self._connection} {scope}: its breaker is open"
+                    self._clock.now() + timedelta(seconds=max(wait, until_s)),
+                    f"{self._connection} {scope}: its breaker is open",
                 )
-            await self._clock.sleep(max(0.01, wait))
+            await self._clock.sleep(wait)
 
     async def _current(self, scope: str) -> Breaker:
         known = self._known.get(scope)
@@ -117,14 +123,32 @@ class Breakers:
         """Tell the breakers how a request ended. Costs nothing while all is well."""
         scope = credential if outcome == "auth" else endpoint
         if outcome == "good":
-            self._failures.pop(endpoint, None)
+            await self._recovered(endpoint)
             # One credential that is taken ends the story of those that were refused before it.
             for name in (endpoint, credential, *(name for name in self._known if is_credential(name))):
                 await self._act(name, outcome, reason)
             return
         if outcome == "transient":
-            self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
+            self._failures[endpoint] = max(self._failures.get(endpoint, 0) + 1, await self._counted(endpoint))
         await self._act(scope, outcome, reason)
+
+    async def _counted(self, endpoint: str) -> int:
+        """Failures in a row, whoever saw them: a session that meets nothing else ends before it has seen enough by itself."""
+        with contextlib.suppress(TransientError):
+            names = {"connection": self._connection, "scope": endpoint}
+            found = await self._db.statement(SQL.breaker_failed, names, patience_s=STORE_PATIENCE_S)
+            return int(found[0][0]) if found else 0
+        return 0
+
+    async def _recovered(self, endpoint: str) -> None:
+        known = self._known.get(endpoint, Breaker(endpoint))
+        if not (self._failures.pop(endpoint, 0) or known.failures):
+            return
+        with contextlib.suppress(TransientError):
+            names = {"connection": self._connection, "scope": endpoint}
+            await self._db.statement(SQL.breaker_recovered, names, patience_s=STORE_PATIENCE_S)
+        if known.state == "closed":
+            self._known[endpoint] = replace(known, failures=0)
 
     async def _act(self, scope: str, outcome: Outcome, reason: str) -> None:
         breaker = self._known.get(scope, Breaker(scope))

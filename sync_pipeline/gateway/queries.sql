@@ -63,6 +63,17 @@ set state = 'open', failures = excluded.failures, opened_at = excluded.opened_at
     updated_at = clock_timestamp()
 where %(forced)s or b.state <> 'open' or b.retry_at <= clock_timestamp()
 
+-- name: breaker_failed
+insert into sync.breaker as b (connection, scope, state, failures) values (%(connection)s, %(scope)s, 'closed', 1)
+on conflict (connection, scope) do update set failures = b.failures + 1, updated_at = clock_timestamp()
+where b.state = 'closed'
+returning failures
+
+-- name: breaker_recovered
+update sync.breaker set failures = 0, updated_at = clock_timestamp()
+where connection = %(connection)s and scope = %(scope)s and state = 'closed' and failures > 0
+returning 1
+
 -- name: breaker_probe
 update sync.breaker
 set state = 'half_open', probe_owner = %(lease)s, probe_expires = clock_timestamp() + make_interval(secs => %(ttl)s),

@@ -20,6 +20,7 @@ SPREAD = 0.1
 """How much earlier than its best moment a source may be asked, at jitter 1 (hotel.md 6.4: 10 %)."""
 PACE = 1.1
 """Ceilings are worked off a tenth faster than they come due, so that a wave flattens."""
+LARGEST = 1e300
 KEPT = 0.2
 """Share of the budget that hints cannot promise away."""
 
@@ -77,7 +78,8 @@ def choose(view: View, allocation: Allocation, *, calls: float, lead_s: float, o
     value = view.weight / (view.cost * np.maximum(view.rate, TINY)) * gain(view.unseen, objective)
     price = allocation.multiplier
     if 0 < price < np.inf:
-        index = value / price
+        with np.errstate(over="ignore"):  # beside a source next to worthless, another is worth any price
+            index = np.minimum(value / price, LARGEST)
     else:
         # No price: the floors (or the ceilings) decide alone; the index is how much of the interval has passed.
         index = np.where(view.weight > 0, np.minimum(view.age_s / allocation.interval_s, 1e9), 0.0)

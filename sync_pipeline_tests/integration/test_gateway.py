@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from dataclasses import replace
@@ -11,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_pipeline.gateway.breaker import FIRST_COOL_DOWN_S, THRESHOLD
-from sync_pipeline.gateway.client import Gateway
+from sync_pipeline.gateway.breaker_store import Breakers
+from sync_pipeline.gateway.client import ATTEMPTS, Gateway
 from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import (
     AuthenticationError,
@@ -122,11 +124,62 @@ async def test_failures_in_a_row_open_the_breaker_and_one_answer_closes_it(vendo
     async with gateway(vendor, database) as opened:
         with pytest.raises(TransientError):
             await send(opened)
-        assert await rows(database, "select * from sync.breaker") == []
+        assert await rows(database, "select state, failures from sync.breaker") == [("closed", ATTEMPTS)]
         assert await send(opened) == 200
     assert len(vendor.seen) == THRESHOLD + 1
     assert vendor.at[-1] - vendor.at[-2] >= FIRST_COOL_DOWN_S * 0.99
-    assert await rows(database, "select state from sync.breaker") == [("closed",)]
+    assert await rows(database, "select state, failures from sync.breaker") == [("closed", 0)]
+
+
+async def test_sessions_that_each_see_few_failures_open_the_breaker_together(
+    vendor: Vendor, database: Database
+) -> None:
+    vendor.script = [answer(503)] * THRESHOLD
+    async with gateway(vendor, database) as opened:
+        with pytest.raises(TransientError):
+            await send(opened)
+    assert len(vendor.seen) < THRESHOLD
+    async with gateway(vendor, database) as opened:
+        assert await send(opened) == 200
+    assert len(vendor.seen) == THRESHOLD + 1
+    assert vendor.at[-1] - vendor.at[-2] >= FIRST_COOL_DOWN_S * 0.99, "it was open"
+
+
+async def test_an_answer_between_failures_starts_their_count_anew_for_everybody(
+    vendor: Vendor, database: Database
+) -> None:
+    vendor.script = [answer(503)] * ATTEMPTS + [answer(200)] + [answer(503)] * (THRESHOLD - 1)
+    for _ in range(3):
+        async with gateway(vendor, database) as opened:
+            with contextlib.suppress(TransientError):
+                await send(opened)
+    assert len(vendor.seen) > THRESHOLD
+    assert [state for state, _ in await rows(database, "select state, failures from sync.breaker")] == ["closed"]
+
+
+class PassingClock(SkippingClock):
+    """Sleeping takes no time, and `passed` says how much it would have taken."""
+
+    @property
+    def passed(self) -> float:
+        return sum(self.slept)
+
+
+async def test_nobody_is_held_for_long_by_a_probe_of_another(database: Database) -> None:
+    await opened_breaker(database)
+    await rows(
+        database,
+        "update sync.breaker set state = 'half_open', probe_owner = 'gone',"
+        " probe_expires = clock_timestamp() + interval '45 seconds' returning 1",
+    )
+    clock = PassingClock()
+    breakers = Breakers("shop", "me", database=database, clock=clock, monotonic=lambda: clock.passed)
+    with pytest.raises(Deferred, match="its breaker is open") as caught:
+        async with breakers.admitted(GET.endpoint, "credential 0000"):
+            raise AssertionError("admitted")
+    assert 25 <= clock.passed <= 30
+    left = (caught.value.until - clock.now()).total_seconds()
+    assert 30 < left <= 45, "until the probe's lease ends"
 
 
 async def opened_breaker(database: Database) -> None:

@@ -83,6 +83,15 @@ def test_value_and_hints_decide_who_is_first() -> None:
     assert plan([quiet, hinted], Budget(1, 1 / 3600, 9), NOW)[0].source == "hinted"
 
 
+def test_a_source_next_to_worthless_beside_a_dear_one_is_planned_too() -> None:
+    worthless = source("worthless", 0.004, weight=4e-309, floor_s=4.0, ceiling_s=720.0)
+    dear = source("dear", 50.0, weight=2.0, floor_s=23.0, ceiling_s=1080.0)
+    decisions = plan([worthless, dear], Budget(2, 0.17, 9), NOW)
+    assert {decision.source for decision in decisions if decision.due} == {"dear", "worthless"}, (
+        "both ceilings are past"
+    )
+
+
 def test_silence_stretches_the_interval_but_never_past_the_ceiling() -> None:
     ceiling = 6 * 3600.0
     quiet = RateEstimate.before_any_poll(Prior(24 / DAY))
