@@ -23,6 +23,11 @@ class Paging(Strict):
     )
     param: str = Field("cursor", description="Query parameter that carries the token, page number, offset or key.")
     token: str = Field("next_cursor", description="Dotted path of the token or of the next URL in the body.")
+    token_may_be_absent: bool = Field(
+        False,
+        description="The vendor leaves the token, or the next URL, out on its last page. Else a full first page that names no "
+        "way on is taken for a wrong `token`: what follows it would be lost.",
+    )
     has_more: str | None = Field(
         None,
         description="Dotted path of a flag that says whether more follows. Without it a list that is counted, or walked by key, "

@@ -62,10 +62,13 @@ class Pages:
         match paging.kind:
             case "cursor" | "continuation":
                 token = dotted(envelope, paging.token)
+                self._can_lead_on(cursor, envelope, shown, said)
                 found = token not in (None, "") and bool(records or token != cursor.token)
                 return NextPage(token=str(token)) if found else self._lost(said, "paging.token")
             case "next_link":
                 url = dotted(envelope, paging.token) or link_header(reply.headers.get("link", ""))
+                if url is None and "link" not in reply.headers:
+                    self._can_lead_on(cursor, envelope, shown, said)
                 if not isinstance(url, str) or not url:
                     return self._lost(said, "paging.token")
                 url = self._link(url)
@@ -108,6 +111,19 @@ class Pages:
     def start(self, cursor: Cursor) -> int:
         """The offset to ask from: rows before our place are asked again where the last one seen can be known again."""
         return max(0, cursor.position - (self.options.paging.drift_guard if cursor.last_key else 0))
+
+    def _can_lead_on(self, cursor: Cursor, envelope: Mapping[str, Any], shown: int, said: Any) -> None:
+        """A path that leads nowhere on the first page, though the page is full, is more likely mistyped than the end."""
+        paging = self.options.paging
+        if paging.token_may_be_absent or said is not None or cursor.pages or shown < self.options.page_size:
+            return
+        parent, _, name = paging.token.rpartition(".")
+        holder = dotted(envelope, parent)
+        if not isinstance(holder, dict) or name not in holder:
+            raise PermanentError(
+                f"rest {self.name}: the first page is full, and nothing stands at paging.token to lead on; correct its path in "
+                "YAML, or set paging.token_may_be_absent if the vendor leaves it out on the last page; the window stays open"
+            )
 
     def _lost(self, more: Any, setting: str) -> NextPage | None:
         """The end of the list, unless there is `more`."""

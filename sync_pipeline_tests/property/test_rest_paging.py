@@ -63,12 +63,13 @@ class Shop:
         return Reply(200, {}, orjson.dumps(body), NOW, NOW)
 
 
-def feed(kind: str, size: int, *, flagged: bool = False, has_more: str = "more") -> RestFeed:
+def feed(kind: str, size: int, *, flagged: bool = False, has_more: str = "more", absent: bool = True) -> RestFeed:
     paging = Paging(
         kind=kind,  # type: ignore[arg-type]
         param="p",
         token="next",
         has_more=has_more if kind == "continuation" or flagged else None,
+        token_may_be_absent=absent,
     )
     return RestFeed("things", RestFeedOptions(path="/things", paging=paging, page_size_param="n", page_size=size))
 
@@ -255,3 +256,25 @@ def test_a_page_of_other_settings_can_be_read_again(kind: str) -> None:
     read = feed(kind, 2, flagged=True).read(cursor, reply)
     assert [record.value["n"] for record in read.records["things"]] == [1, 2]
     assert read.next is None
+
+
+@pytest.mark.parametrize("kind", ["cursor", "next_link"])
+def test_a_mistyped_path_to_the_next_page_is_no_end_of_the_list(kind: str) -> None:
+    shop = Shop(list(range(30)), 10, kind)
+    mistyped = feed(kind, 10, absent=False)
+    mistyped = replace(
+        mistyped,
+        options=mistyped.options.model_copy(update={"paging": Paging(kind=kind, param="p", token="nxt.url")}),  # type: ignore[arg-type]
+    )
+    with pytest.raises(PermanentError, match=r"things: the first page is full, and nothing stands at paging\.token"):
+        walk(shop, api=mistyped)
+    assert walk(Shop(list(range(30)), 10, kind), api=feed(kind, 10, absent=False)) == list(range(30))
+    assert walk(Shop(list(range(9)), 10, kind), api=mistyped) == list(range(9)), (
+        "a short first page may be the only one"
+    )
+
+
+def test_an_empty_token_ends_a_full_first_page() -> None:
+    read = feed("cursor", 2, absent=False).read
+    body = {"data": [{"id": 1}, {"id": 2}], "next": None}
+    assert read(Cursor(opened_at=NOW), Reply(200, {}, orjson.dumps(body), NOW, NOW)).next is None
