@@ -142,10 +142,14 @@ with released as (
 select feed, count(*)::integer from written group by feed
 
 -- name: expire_held
--- An orphan stays held: its parent may still come, and then it is released from here.
+-- An orphan stays held: its parent may still come, and then it is released from here. Nor is it one for as long as the parents'
+-- feed has not stood at its horizon since its time was over: in an outage nobody's parent comes.
 with expired as (
-  select *, 'orphan:' || connection || '/' || feed || '/' || vendor_id as letter from sync.held
+  select *, 'orphan:' || connection || '/' || feed || '/' || vendor_id as letter from sync.held h
   where connection = %(connection)s and held_at < clock_timestamp() - make_interval(secs => %(ttl)s)
+    and not exists (select 1 from sync.feed_state f
+                    where f.connection = h.connection and f.feed = h.parent_feed
+                      and (f.caught_up_at is null or f.caught_up_at < h.held_at + make_interval(secs => %(ttl)s)))
 )
 insert into sync.quarantine as q (key, connection, feed, vendor_id, kind, page_id, raw, codes, problems,
                                   contract_version)

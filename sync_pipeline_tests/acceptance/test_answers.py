@@ -11,6 +11,7 @@ def test_an_outage_may_pass_and_a_wrong_path_may_not(workplace: Workplace) -> No
         down = workplace.run("sync", "pretix")
         assert down.returncode == 3, (down.stdout, down.stderr)
         assert "Traceback" not in down.stderr
+    assert workplace.rows("select count(*) from sync.quarantine") == [(0,)]
     workplace.control("faults", {"clear": True})
     workplace.rows("delete from sync.breaker returning 1")
     base = f"{workplace.simulator.url}/pretix/api/v9"

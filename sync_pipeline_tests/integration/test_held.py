@@ -51,6 +51,24 @@ async def test_an_orphan_is_applied_when_its_parent_comes_after_all(ledger: Ledg
     assert await rows(database, HELD) == []
 
 
+async def test_nobody_is_an_orphan_while_the_parents_cannot_be_read(ledger: Ledger, database: Database) -> None:
+    await children(ledger, database, thing("c", parent="p"))
+    await rows(database, "update sync.held set held_at = held_at - interval '1 hour' returning 1")
+    await rows(
+        database,
+        "insert into sync.feed_state (connection, feed, caught_up_at)"
+        " values ('shop', 'parents', now() - interval '50 minutes') returning 1",
+    )
+    quarter = 900.0
+    assert await ledger.expire_held(TARGETS, ttl_s=quarter) == 0, (
+        "its quarter of an hour was not over when they were read"
+    )
+    await rows(database, "update sync.feed_state set caught_up_at = null returning 1")
+    assert await ledger.expire_held(TARGETS, ttl_s=quarter) == 0, "they were never read to the end"
+    await rows(database, "update sync.feed_state set caught_up_at = now() - interval '44 minutes' returning 1")
+    assert await ledger.expire_held(TARGETS, ttl_s=quarter) == 1
+
+
 async def test_an_orphan_is_one_dead_letter_a_version(ledger: Ledger, database: Database) -> None:
     await children(ledger, database, thing("c", parent="p"))
     assert await expired(ledger) == 1
