@@ -24,6 +24,7 @@ CODES = {
     "UNKNOWN_STATUS": "a status that no table knows; it is never guessed",
     "MISSING_EXPANSION": "the order came without its attendees, so its payment status and its tickets cannot be told",
     "OUT_OF_RANGE": "a number outside what the field can mean",
+    "CONTRACT_FAILED": "the contract itself failed on this record: a fault of ours, to be reported; replay after an update",
     "HANDOFF_REFUSED": "the receiver refuses the registration for good",
     "NO_EFFECT": "applied, but neither handed on nor waiting to be",
     "NO_ROW": "a change to hand on whose row is gone",

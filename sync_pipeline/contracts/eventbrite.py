@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sync_pipeline.contracts import fields
-from sync_pipeline.contracts.fields import Refused
-from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract, at, member, members
+from sync_pipeline.contracts.fields import Refused, at, member, members
+from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
 VERSION = "eventbrite-3"

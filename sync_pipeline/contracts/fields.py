@@ -1,9 +1,10 @@
-"""Checks of single values: text, e-mail, instants, money. Each returns the canonical value or raises Refused."""
+"""Checks of single values: text, e-mail, instants, money, nested objects. Each returns the canonical value or raises Refused."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -239,3 +240,29 @@ def quantity(value: Any) -> int:
     if not 0 <= value <= 100_000:
         raise Refused("OUT_OF_RANGE")
     return value
+
+
+def member(value: Any, path: str) -> Mapping[str, Any]:
+    """A nested object, empty when absent. Raises Refused when it is something else."""
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise Refused("WRONG_TYPE", path)
+    return value
+
+
+def members(value: Any, path: str) -> list[Mapping[str, Any]]:
+    """A list of objects, empty when absent."""
+    if value is None:
+        return []
+    if type(value) is not list or not all(type(item) is dict for item in value):
+        raise Refused("WRONG_TYPE", path)
+    return value
+
+
+def at(path: str, check: Callable[..., Any], *values: Any) -> Any:
+    """Run a check whose refusal shall name the vendor's path."""
+    try:
+        return check(*values)
+    except Refused as refused:
+        raise Refused(refused.code, path) from None

@@ -12,8 +12,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from sync_pipeline.contracts import fields
-from sync_pipeline.contracts.fields import Refused
-from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, Whole, at
+from sync_pipeline.contracts.fields import Refused, at
+from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, Whole
 from sync_pipeline.contracts.tiers import Tier, TierMap
 from sync_pipeline.kernel.wire import reach
 

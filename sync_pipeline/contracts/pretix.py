@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from sync_pipeline.contracts import fields
-from sync_pipeline.contracts.fields import Refused
+from sync_pipeline.contracts.fields import Refused, at, member, members
 from sync_pipeline.contracts.pretix_fields import (
     ORDER_KNOWN,
     ORDER_LEFT_OUT,
@@ -15,10 +15,10 @@ from sync_pipeline.contracts.pretix_fields import (
     POSITION_LEFT_OUT,
     without_codes,
 )
-from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract, at, member, members
+from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
-VERSION = "pretix-2"
+VERSION = "pretix-3"
 
 ORDER_STATUS: Mapping[str, PaymentStatus] = {"n": "PENDING", "p": "COMPLETED", "e": "FAILED", "r": "REFUNDED"}
 """`r` is what servers before 2.4 say for refunded. `c` (cancelled) is decided by the money, below."""
@@ -49,7 +49,16 @@ def position_payment_status(order: Mapping[str, Any], *, canceled: bool) -> Paym
     if not canceled or fate in ("REFUNDED", "FAILED"):
         return fate
     refunds = members(order.get("refunds"), "_order.refunds")
-    return "REFUNDED" if any(refund.get("state") == "done" for refund in refunds) else "FAILED"
+    states = [_state(refund, "_order.refunds") for refund in refunds]
+    return "REFUNDED" if "done" in states else "FAILED"
+
+
+def _state(item: Mapping[str, Any], path: str) -> str:
+    """The vendor's word for how a payment or a refund stands. Money that nobody can place is not left out in silence."""
+    state = item.get("state")
+    if type(state) is not str:
+        raise Refused("MISSING_FIELD" if state is None else "WRONG_TYPE", f"{path}.state")
+    return state
 
 
 def _sum(items: Any, path: str, states: frozenset[str]) -> Decimal:
@@ -57,7 +66,7 @@ def _sum(items: Any, path: str, states: frozenset[str]) -> Decimal:
         (
             at(f"{path}.amount", fields.amount, item.get("amount"))
             for item in members(items, path)
-            if item.get("state") in states
+            if _state(item, path) in states
         ),
         Decimal(0),
     )

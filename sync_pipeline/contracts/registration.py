@@ -23,6 +23,9 @@ from sync_pipeline.contracts.tiers import Tier
 from sync_pipeline.kernel.canonical import Canonical, Column, Problem, Rejection, instant_text
 from sync_pipeline.kernel.feed import RawRecord
 from sync_pipeline.kernel.wire import raw_bytes
+from sync_pipeline.trust.logger import get_logger
+
+LOG = get_logger(__name__)
 
 PaymentStatus = Literal["PENDING", "COMPLETED", "REFUNDED", "FAILED"]
 FUTURE = timedelta(days=1)
@@ -170,15 +173,34 @@ class RegistrationContract:
         self._known = known
         self._now = now
         self._drift: set[str] = set()
+        self._faults: set[str] = set()
+        """Classes of the exceptions that the contract itself failed with, until they are logged."""
 
     def check(self, records: Sequence[RawRecord]) -> list[Canonical | Rejection]:
-        whole = self._columns([record.value if _is_object(record) else {} for record in records])
-        clean = self._clean(whole, len(records))
-        self._note([rest for rest, made in zip(whole.rest, clean, strict=True) if made is not None])
-        return [self.alone(record) if made is None else made for record, made in zip(records, clean, strict=True)]
+        clean = self._together(records)
+        made = [self.alone(record) if found is None else found for record, found in zip(records, clean, strict=True)]
+        if self._faults:
+            LOG.error("contract failed", contract=self.version, faults=sorted(self._faults))
+            self._faults.clear()
+        return made
+
+    def _together(self, records: Sequence[RawRecord]) -> list[Canonical | None]:
+        """Records that are clean as they stand, as whole columns; None for those that are judged alone: all of them where
+        the columns fail."""
+        try:
+            whole = self._columns([record.value if _is_object(record) else {} for record in records])
+            clean = self._clean(whole, len(records))
+            self._note([rest for rest, made in zip(whole.rest, clean, strict=True) if made is not None])
+        except Exception as fault:
+            self._faults.add(type(fault).__name__)
+            return [None] * len(records)
+        return clean
 
     def alone(self, record: RawRecord) -> Canonical | Rejection:
-        """One record by its mapping and the model: the definition of what is valid, and why another is not."""
+        """One record by its mapping and the model: the definition of what is valid, and why another is not.
+
+        What the contract did not expect costs this record only: a feed must not stand still for it.
+        """
         if not _is_object(record):
             return Rejection(None, (Problem(record.fault or "NOT_AN_OBJECT", ""),), raw_bytes(record))
         mapped: Mapped | None = None
@@ -192,6 +214,9 @@ class RegistrationContract:
             return self._rejected(record, (Problem(refused.code, refused.path),))
         except ValidationError as error:
             return self._rejected(record, self._problems(error, mapped.paths if mapped else {}))
+        except Exception as fault:
+            self._faults.add(type(fault).__name__)
+            return self._rejected(record, (Problem("CONTRACT_FAILED", ""),))
         self._note([mapped.rest])
         row = (*map(as_text, ROW(model)), metadata)
         return Canonical.of(model.vendor_id, instant_text(model.modified_at), row, mapped.parent)
@@ -215,7 +240,7 @@ class RegistrationContract:
     def _quickly(self, record: Mapping[str, Any]) -> Mapped:
         try:
             return self._map(record)
-        except Refused:
+        except Exception:  # what it is that is wrong is found where the record is judged alone
             return NOTHING
 
     def _clean(self, whole: Whole, number: int) -> list[Canonical | None]:
@@ -258,7 +283,7 @@ class RegistrationContract:
         try:
             found = self._identify(value)
             return None if found is None else fields.identifier(found)
-        except Refused:
+        except Exception:
             return None
 
     def _problems(self, error: ValidationError, paths: Mapping[str, str]) -> tuple[Problem, ...]:
@@ -280,29 +305,3 @@ def as_text(value: str | bool | int | Decimal | datetime) -> str:
     if value is True or value is False:
         return "t" if value else "f"
     return instant_text(value) if isinstance(value, datetime) else str(value)
-
-
-def member(value: Any, path: str) -> Mapping[str, Any]:
-    """A nested object, empty when absent. Raises Refused when it is something else."""
-    if value is None:
-        return {}
-    if type(value) is not dict:
-        raise Refused("WRONG_TYPE", path)
-    return value
-
-
-def members(value: Any, path: str) -> list[Mapping[str, Any]]:
-    """A list of objects, empty when absent."""
-    if value is None:
-        return []
-    if type(value) is not list or not all(type(item) is dict for item in value):
-        raise Refused("WRONG_TYPE", path)
-    return value
-
-
-def at(path: str, check: Callable[..., Any], *values: Any) -> Any:
-    """Run a check whose refusal shall name the vendor's path."""
-    try:
-        return check(*values)
-    except Refused as refused:
-        raise Refused(refused.code, path) from None

@@ -5,6 +5,7 @@ Sources: Eventbrite's API reference (authentication, errors, paging, eventual co
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -34,6 +35,9 @@ PAGE_SIZE = 50
 
 AUTHENTICATION = {"INVALID_AUTH", "NO_AUTH", "INVALID_AUTH_HEADER"}
 TRANSIENT = {"EXPANSION_FAILED", "INTERNAL_ERROR", "HIT_RATE_LIMIT"}
+CODE = re.compile("[A-Z][A-Z0-9_]{0,62}", re.ASCII).fullmatch
+"""What looks like one of its codes; anything else in `error` is not shown: it may be about somebody."""
+
 EXPAND = ("expand", "attendees")
 
 
@@ -50,8 +54,9 @@ class EventbriteApi:
         """Eventbrite is judged by the body's `error` before the status: the same error comes with several statuses."""
         if reply.status < 300 or reply.status == 304:
             return None
-        code = error_fields(reply).get("error")
-        what = f"eventbrite {request.endpoint}: HTTP {reply.status} {code}"
+        said = error_fields(reply).get("error")
+        code = said if isinstance(said, str) and CODE(said) else None
+        what = f"eventbrite {request.endpoint}: HTTP {reply.status}{f' {code}' if code else ''}"
         if code in AUTHENTICATION:
             return AuthenticationError(
                 f"{what}, Eventbrite does not accept the token; put a valid private token into the variable that "

@@ -82,6 +82,9 @@ EVENTBRITE: list[tuple[int, Any, type[SyncError]]] = [
     (301, {"error": "PERMANENTLY_MOVED"}, PermanentError),
     (503, b"<html>down</html>", TransientError),
     (502, b"", TransientError),
+    (500, {"error": {"type": "INVALID_AUTH"}}, TransientError),
+    (400, {"error": ["NO_AUTH"]}, PermanentError),
+    (429, {"error": {"code": 1}}, TransientError),
 ]
 
 
@@ -95,6 +98,12 @@ def test_eventbrite_errors(status: int, body: Any, expected: type[SyncError]) ->
     if status == 429:
         assert isinstance(found, TransientError)
         assert found.throttled
+
+
+@pytest.mark.parametrize("said", [["ann@example.com"], {"ann@example.com": 1}, "no order of ann@example.com", 5])
+def test_what_is_no_code_is_not_shown(said: Any) -> None:
+    found = EventbriteApi().classify(Request("/x", "/x"), reply({"error": said}, 502))
+    assert str(found) == "eventbrite /x: HTTP 502, the vendor failed; it is asked again"
 
 
 def test_eventbrite_orders_can_be_asked_for_without_their_attendees() -> None:
