@@ -22,6 +22,9 @@ UNDETERMINED = "und"
 
 MAX_TEXT = 4096
 MAX_AMOUNT = Decimal(10) ** 10
+MAX_EXPONENT = 40
+"""Places before or after the point that an amount may be written with: no real one has so many."""
+
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -193,12 +196,17 @@ def amount(value: Any) -> Decimal:
 
 
 def bounded(found: Decimal) -> Decimal:
-    """An exact amount within reason. It may be negative: discounts and corrections are sold as such."""
-    if not found.is_finite() or abs(found) > MAX_AMOUNT:
-        raise Refused("INVALID_MONEY")
+    """An exact amount within reason, in plain notation. It may be negative: discounts and corrections are sold as such.
+
+    A zero, too, has places, which Postgres counts: of nothing with twenty thousand of them it makes an error.
+    """
     exponent = found.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -4 and found != round(found, 4):
+    if not isinstance(exponent, int) or abs(exponent) > MAX_EXPONENT or abs(found) > MAX_AMOUNT:
         raise Refused("INVALID_MONEY")
+    if exponent < -4 and found != round(found, 4):
+        raise Refused("INVALID_MONEY")
+    if exponent > 0 or (exponent < -4 and not found):
+        found = found.quantize(Decimal(1))
     return found if found else found.copy_abs()  # nothing is written in one way
 
 

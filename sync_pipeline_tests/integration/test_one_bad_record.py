@@ -23,9 +23,9 @@ ORDER: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("bad", "code"),
-    [({"payments": [{"state": ["confirmed"], "amount": "1.00"}]}, "WRONG_TYPE")],
-    ids=["a list for a word"],
-)
+    [({"payments": [{"state": ["confirmed"], "amount": "1.00"}]}, "WRONG_TYPE"), ({"total": "0E-20000"}, "INVALID_MONEY")],
+    ids=["a list for a word", "a zero with twenty thousand places"],
+)  # fmt: skip
 async def test_one_bad_record_costs_only_itself(
     vendor: Vendor, database_url: str, tmp_path: Path, bad: dict[str, Any], code: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,7 +41,7 @@ TEXTS = st.one_of(
 )
 NUMBERS = st.one_of(
     st.integers(-(2**65), 2**65), st.floats(), st.decimals(allow_nan=False).map(str), st.booleans(),
-    st.from_regex(r"-?[0-9]{0,12}(\.[0-9]{0,6})?(e[0-9]{1,2})?", fullmatch=True), st.integers(-2, 100_002),
+    st.from_regex(r"-?[0-9]{0,12}(\.[0-9]{0,6})?(e-?[0-9]{1,5})?", fullmatch=True), st.integers(-2, 100_002),
 )  # fmt: skip
 WORDS = st.sampled_from(
     ["EUR", "eur", "XXX", "ZZZ", "order", "attendee", "PENDING", "paid", "VIP", "COMPLETED", "de", "und"]
@@ -91,6 +92,18 @@ def test_names_with_controls_are_left_to_the_model_which_takes_them(field: str, 
         assert text in (None, made)
         assert made.isprintable()
         assert text is None or value.isprintable()
+
+
+TEN_TO_THE = st.builds(
+    "{}E{}".format, st.sampled_from(["0", "-0", "0.0", "1", "-12.5"]), st.integers(-100_000, 100_000)
+)
+
+
+@given(st.one_of(NUMBERS, TEN_TO_THE))
+def test_an_amount_is_written_plainly(value: Any) -> None:
+    """Postgres refuses a zero with thousands of places as it does any other number."""
+    made = by_model("amount", value)
+    assert made is None or re.fullmatch(r"-?\d{1,11}(\.\d{1,40})?", made, re.ASCII)
 
 
 @given(st.lists(STAMPS, min_size=1, max_size=5))

@@ -318,6 +318,18 @@ def test_absurd_negative_prices_are_refused(amount: str) -> None:
 
 def test_nothing_has_one_form() -> None:
     assert str(fields.amount("-0.00")) == "0.00"
+    assert {str(fields.amount(zero)) for zero in ("-0", "0E-7", "0E-40", "-0E+40", "0." + "0" * 30)} == {"0"}
+
+
+@pytest.mark.parametrize(("given", "expected"), [("1e3", "1000"), ("-1E+9", "-1000000000"), ("1e-4", "0.0001")])
+def test_amounts_are_written_plainly(given: str, expected: str) -> None:
+    assert str(fields.amount(given)) == expected
+
+
+@pytest.mark.parametrize("absurd", ["0E-20000", "0E+20000", "0E-41", "1E-20000", "1E+1000000", "1E+999999999", "-1e11"])
+def test_absurd_exponents_are_refused(absurd: str) -> None:
+    with pytest.raises(Refused, match="INVALID_MONEY"):
+        fields.amount(absurd)
 
 
 def test_free_text_is_no_reason_to_refuse_an_order() -> None:
