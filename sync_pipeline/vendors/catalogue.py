@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,8 @@ from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Feed, QuotaNode, QuotaWindow, VendorApi
 from sync_pipeline.kernel.grants import Grant, MintLimit
 from sync_pipeline.vendors import eventbrite, pretix, rest
-from sync_pipeline.vendors.config import ConnectionConfig, FeedConfig, GrantOptions, Limit
+from sync_pipeline.vendors.config import ConnectionConfig, FeedConfig, GrantOptions
+from sync_pipeline.vendors.limits import Limit
 
 __all__ = ["CONTRACTS", "ConnectionConfig", "FeedConfig", "build_connection", "contract_of", "with_environment"]
 
@@ -34,16 +35,19 @@ class Parts:
     api: VendorApi
     auth: AuthSpec
     feeds: Mapping[str, Feed]
+    endpoints: Sequence[str]
+    """Templates of all that its feeds may ask, those that are not enabled too."""
 
 
 def build_connection(config: ConnectionConfig) -> Connection:
     """Raises ConfigurationError for feeds that the vendor does not have and a token that is not named."""
-    windows = tuple(map(_window, config.limits))
+    windows = _windows(config.limits)
     parts = VENDORS[config.vendor](config, windows)
     if parts.auth.kind != "none" and not parts.auth.secret_env and parts.auth.grant is None:
         raise ConfigurationError(
             f"connection {config.name}: token_env is missing; name the environment variable that holds the token"
         )
+    _refuse_unasked(config, parts)
     return Connection(
         name=config.name,
         api=parts.api,
@@ -58,10 +62,19 @@ def build_connection(config: ConnectionConfig) -> Connection:
     )
 
 
-def _window(limit: Limit) -> QuotaWindow:
-    return QuotaWindow(
-        limit.name, limit.limit, limit.seconds, kind=limit.kind, burst=limit.burst, source=limit.source, zone=limit.zone
-    )
+def _refuse_unasked(config: ConnectionConfig, parts: Parts) -> None:
+    """A limit of an endpoint that nobody asks would hold nothing."""
+    asked = {*parts.endpoints, *([parts.auth.grant.path] if parts.auth.grant else [])}
+    for each in config.endpoint_limits:
+        if each.endpoint not in asked:
+            raise ConfigurationError(
+                f"connection {config.name}: endpoint_limits: nothing asks {each.endpoint}, so that its limit would hold nobody "
+                f"back; asked are: {', '.join(sorted(asked))}"
+            )
+
+
+def _windows(limits: Sequence[Limit]) -> tuple[QuotaWindow, ...]:
+    return tuple(limit.window for limit in limits)
 
 
 def _nodes(config: ConnectionConfig, auth: AuthSpec) -> tuple[QuotaNode, ...]:
@@ -70,7 +83,7 @@ def _nodes(config: ConnectionConfig, auth: AuthSpec) -> tuple[QuotaNode, ...]:
     A credential is known by the name of its secret; a token that is exchanged is the connection's own.
     """
     nodes = [
-        QuotaNode(f"{config.name} {each.endpoint}", tuple(map(_window, each.limits)), endpoint=each.endpoint)
+        QuotaNode(f"{config.name} {each.endpoint}", _windows(each.limits), endpoint=each.endpoint)
         for each in config.endpoint_limits
     ]
     if config.credential_limits:
@@ -80,10 +93,10 @@ def _nodes(config: ConnectionConfig, auth: AuthSpec) -> tuple[QuotaNode, ...]:
                 "as limits"
             )
         secret = config.name if auth.grant else auth.secret_env
-        nodes.append(QuotaNode(f"credential {secret}", tuple(map(_window, config.credential_limits))))
+        nodes.append(QuotaNode(f"credential {secret}", _windows(config.credential_limits)))
     if config.vendor_limits:
         host = urlsplit(config.base_url).hostname
-        nodes.append(QuotaNode(f"vendor {host}", tuple(map(_window, config.vendor_limits)), shared=True))
+        nodes.append(QuotaNode(f"vendor {host}", _windows(config.vendor_limits), shared=True))
     return tuple(nodes)
 
 
@@ -134,7 +147,8 @@ def _eventbrite(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> P
         for name in _named(config, ("orders", "attendees"))
     }
     api = eventbrite.EventbriteApi(windows=windows or eventbrite.WINDOWS)
-    return Parts(api, eventbrite.auth(config.token_env or ""), feeds)
+    endpoints = [eventbrite.endpoint(feed.name, of_events=bool(config.events)) for feed in config.feeds]
+    return Parts(api, eventbrite.auth(config.token_env or ""), feeds, endpoints)
 
 
 def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
@@ -149,7 +163,7 @@ def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts
         yields=names,
     )
     api = pretix.PretixApi(windows=windows or pretix.WINDOWS, organizer=feed.organizer, events=feed.events)
-    return Parts(api, pretix.auth(config.token_env or ""), {"orders": feed} if names else {})
+    return Parts(api, pretix.auth(config.token_env or ""), {"orders": feed} if names else {}, feed.endpoints)
 
 
 def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
@@ -170,7 +184,8 @@ def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
         prefix=config.auth.prefix,
         grant=_grant(config.auth.grant),
     )
-    return Parts(rest.RestApi(windows, config.rate_headers), auth, feeds)
+    endpoints = [rest.endpoint(feed.rest.path) for feed in config.feeds if feed.rest is not None]
+    return Parts(rest.RestApi(windows, config.rate_headers), auth, feeds, endpoints)
 
 
 def _overlap(config: ConnectionConfig, default: timedelta) -> timedelta:

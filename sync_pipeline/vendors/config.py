@@ -6,31 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.vendors.limits import EndpointLimits, Limit, Limits, Name, each_once
 from sync_pipeline.vendors.rest_options import RateHeaders, RestFeedOptions, Strict
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-
-
-class Limit(Strict):
-    """One window of the vendor's limit."""
-
-    name: Name = "window"
-    limit: int = Field(ge=1, description="Most requests in the window.")
-    seconds: float = Field(gt=0, description="Length of the window.")
-    kind: Literal["sliding", "fixed", "daily"] = "sliding"
-    burst: int | None = Field(None, ge=1, description="Most requests at once; default a quarter of the limit.")
-    zone: str = Field("UTC", description="For `daily`: the time zone in which the vendor's day begins.")
-    source: str = Field("operator", description="Where the number comes from.")
-
-
-class EndpointLimits(Strict):
-    """Limits of one endpoint, besides those of the account."""
-
-    endpoint: str = Field(description="Its template, as the audit shows it: `/organizations/{id}/orders/`.")
-    limits: tuple[Limit, ...] = Field(min_length=1)
 
 
 class GrantOptions(Strict):
@@ -92,20 +72,18 @@ class ConnectionConfig(Strict):
     organization: str | None = Field(None, description="Eventbrite organization id.")
     organizer: str | None = Field(None, description="pretix organizer slug.")
     events: tuple[str, ...] = Field((), description="Only these events, one after the other; default all.")
-    limits: tuple[Limit, ...] = Field(
-        (), description="The vendor's limit for this account; default the documented one."
-    )
+    limits: Limits = Field((), description="The vendor's limit for this account; default the documented one.")
     account: Name | None = Field(
         None,
         description="Whose limit it is: connections that name the same account share it; default the connection's own.",
     )
-    credential_limits: tuple[Limit, ...] = Field(
+    credential_limits: Limits = Field(
         (), description="Further limits of this token alone: connections that use the same secret share them."
     )
-    endpoint_limits: tuple[EndpointLimits, ...] = Field((), description="Further limits of single endpoints.")
-    vendor_limits: tuple[Limit, ...] = Field(
-        (), description="Further limits that all connections to this vendor's host share."
+    endpoint_limits: Annotated[tuple[EndpointLimits, ...], AfterValidator(each_once)] = Field(
+        (), description="Further limits of single endpoints."
     )
+    vendor_limits: Limits = Field((), description="Further limits that all connections to this vendor's host share.")
     auth: Auth = Auth()
     rate_headers: RateHeaders | None = Field(None, description="Headers that tell the quota (the `rest` vendor).")
     page_size: int | None = Field(None, ge=1, le=1000)
@@ -147,14 +125,11 @@ class ConnectionConfig(Strict):
         for name in ("overlap_s", "page_size"):
             if self.vendor == "rest" and getattr(self, name) is not None:
                 raise ValueError(f"{name}: each feed of the rest vendor has its own; write it in the feed's `rest`")
-        for limit in (
-            *self.limits,
-            *self.vendor_limits,
-            *self.credential_limits,
-            *(one for each in self.endpoint_limits for one in each.limits),
-        ):
-            if limit.burst is not None and limit.burst > limit.limit:
-                raise ValueError(f"limits: {limit.name} has a burst above the limit itself")
+        names = [limit.name for limit in self.limits]
+        if self.rate_headers is not None and self.rate_headers.window not in (None, *names):
+            raise ValueError(
+                f"rate_headers.window: no limit is called {self.rate_headers.window}; the limits are: {', '.join(names)}"
+            )
         if self.vendor == "eventbrite" and not (self.organization or self.events):
             raise ValueError("organization: Eventbrite needs one (or a list of events)")
         if self.vendor == "pretix" and not self.organizer:

@@ -45,6 +45,11 @@ def auth(secret_env: str) -> AuthSpec:
     return AuthSpec("bearer", secret_env)
 
 
+def endpoint(feed: str, *, of_events: bool) -> str:
+    """Template of what a feed asks."""
+    return f"/events/{{id}}/{feed}/" if of_events else f"/organizations/{{id}}/{feed}/"
+
+
 @dataclass(frozen=True, slots=True)
 class EventbriteApi:
     vendor: str = "eventbrite"
@@ -116,13 +121,13 @@ class EventbriteFeed:
             params.append(("continuation", cursor.token))
         if self.events:
             event = cursor.of or self.events[cursor.part]
-            path, endpoint = f"/events/{event}/{self.name}/", f"/events/{{id}}/{self.name}/"
+            path = f"/events/{event}/{self.name}/"
         else:
             path = f"/organizations/{self.organization}/{self.name}/"
-            endpoint = f"/organizations/{{id}}/{self.name}/"
+        asked = endpoint(self.name, of_events=bool(self.events))
         alone = tuple(param for param in params if param != EXPAND)
-        plain = Request(endpoint, path, alone) if EXPAND in params else None
-        return Request(endpoint, path, tuple(params), plain=plain)
+        plain = Request(asked, path, alone) if EXPAND in params else None
+        return Request(asked, path, tuple(params), plain=plain)
 
     def read(self, cursor: Cursor, reply: Reply) -> PageRead:
         envelope, records = page(f"eventbrite {self.name}", reply, (self.name,))

@@ -111,6 +111,11 @@ class PretixOrders:
     def scope(self) -> str:
         return f"pretix {self.organizer}: {','.join(sorted(self.events)) or 'all events'}"
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Templates of what it asks; without events in the settings it asks what the token may view, too."""
+        return (access.EVENT_ORDERS,) if self.events else (access.ORDERS, access.EVENTS, access.EVENT_ORDERS)
+
     def request(self, cursor: Cursor) -> Request:
         if access.proving(cursor):
             return access.question(self.organizer, cursor)

@@ -30,6 +30,11 @@ NO_SUCH_PAGE = frozenset({400, 404, 416, 422})
 """What vendors answer where a list has ended. Each may mean something else as well."""
 
 
+def endpoint(path: str) -> str:
+    """Template of what is asked: a path without its ids and parameters."""
+    return re.sub(r"/\d+(?=/|$)", "/{id}", path.partition("?")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class RestApi:
     windows: tuple[QuotaWindow, ...]
@@ -153,9 +158,8 @@ class RestFeed:
             path, params = cursor.token, {}
         elif paging.kind in ("cursor", "continuation") and cursor.token is not None:
             params[paging.param] = cursor.token
-        endpoint = re.sub(r"/\d+(?=/|$)", "/{id}", options.path.partition("?")[0])
         behind = cursor.pages if paging.kind in ("page_number", "offset") else 0
-        request = Request(endpoint, path, tuple(params.items()), behind=behind)
+        request = Request(endpoint(options.path), path, tuple(params.items()), behind=behind)
         unless = self._unless_changed(cursor, request)
         return replace(request, headers=unless) if unless else request
 

@@ -11,7 +11,7 @@ SinceFormat = Literal["iso_seconds", "iso_millis", "iso_micros", "epoch_s", "epo
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Paging(Strict):

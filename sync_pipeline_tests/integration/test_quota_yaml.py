@@ -92,6 +92,16 @@ def test_what_is_wrong_in_them_is_one_sentence(more: str, sentence: str) -> None
     assert "\n" not in str(caught.value)
 
 
+async def test_limits_without_names_are_all_kept(vendor: Vendor, database: Database) -> None:
+    limits = [{"limit": 2, "seconds": 3600, "burst": 2}, {"limit": 480, "seconds": 86_400}]
+    async with gateway(built(limits=limits, base_url=vendor.url), database) as opened:
+        await ask(opened)
+        await ask(opened)
+        with pytest.raises(Deferred, match="window of shop"):
+            await ask(opened)
+    assert await used(database) == {"shop: window": 2, "shop: window_2": 2}
+
+
 async def test_an_account_is_shared_by_its_connections(vendor: Vendor, database: Database) -> None:
     limits = [{"name": "hour", "limit": 6, "seconds": 3600, "burst": 6}]
     one, two = (built(name=name, account="acme", limits=limits, base_url=vendor.url) for name in ("one", "two"))
