@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sync_pipeline.handoff.receiver import receiver_of
 from sync_pipeline.kernel.clock import Clock, SystemClock, sleep_unless
 from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.kernel.feed import QuotaNode
 from sync_pipeline.landing.objects import ObjectStore, open_objects
 from sync_pipeline.landing.pages import Landing
 from sync_pipeline.ledger.apply import Ledger
@@ -113,7 +114,20 @@ def _documents(path: Path) -> list[Any]:
 
 
 def load_setups(defs: Path = DEFS) -> dict[str, Setup]:
-    return {name: build_setup(config) for name, config in load_configs(defs).items()}
+    """All connections, ready for sessions. Raises ConfigurationError where two would each drop the other's limits."""
+    setups = {name: build_setup(config) for name, config in load_configs(defs).items()}
+    shared: dict[str, tuple[str, QuotaNode]] = {}
+    for name, setup in setups.items():
+        for node in setup.connection.quota:
+            first, other = shared.setdefault(node.scope, (name, node))
+            if {replace(window, source="") for window in node.windows} != {
+                replace(window, source="") for window in other.windows
+            }:
+                raise ConfigurationError(
+                    f"connections {first} and {name} share the limit of `{node.scope}` and say different things about it; write "
+                    "the same limits in both, or, if it is not one limit, another `account` in each"
+                )
+    return setups
 
 
 @dataclass(frozen=True, slots=True)

@@ -336,7 +336,7 @@ class Connection:
     nodes: tuple[QuotaNode, ...] = ()
     """Further nodes of the quota tree that its requests are charged to."""
     account: str | None = None
-    """Who else uses the same `windows`: connections of one account share them by this name; default the connection's."""
+    """Whose `windows` they are: connections that have the same name here share them; None: the connection's own."""
     max_in_flight: int = 4
     timeout_s: float = 30.0
     options: Mapping[str, str] = field(default_factory=dict)

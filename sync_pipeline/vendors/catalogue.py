@@ -37,6 +37,8 @@ class Parts:
     feeds: Mapping[str, Feed]
     endpoints: Sequence[str]
     """Templates of all that its feeds may ask, those that are not enabled too."""
+    account: str | None = None
+    """Whose limit the vendor counts, where its documents say so; None: nobody else's."""
 
 
 def build_connection(config: ConnectionConfig) -> Connection:
@@ -56,7 +58,7 @@ def build_connection(config: ConnectionConfig) -> Connection:
         windows=parts.api.windows,
         feeds=parts.feeds,
         nodes=_nodes(config, parts.auth),
-        account=f"account {config.account}" if config.account else None,
+        account=f"account {config.account}" if config.account else parts.account,
         max_in_flight=config.max_in_flight,
         timeout_s=config.timeout_s,
     )
@@ -148,7 +150,7 @@ def _eventbrite(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> P
     }
     api = eventbrite.EventbriteApi(windows=windows or eventbrite.WINDOWS)
     endpoints = [eventbrite.endpoint(feed.name, of_events=bool(config.events)) for feed in config.feeds]
-    return Parts(api, eventbrite.auth(config.token_env or ""), feeds, endpoints)
+    return Parts(api, eventbrite.auth(config.token_env or ""), feeds, endpoints, f"token {config.token_env}")
 
 
 def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
@@ -163,7 +165,8 @@ def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts
         yields=names,
     )
     api = pretix.PretixApi(windows=windows or pretix.WINDOWS, organizer=feed.organizer, events=feed.events)
-    return Parts(api, pretix.auth(config.token_env or ""), {"orders": feed} if names else {}, feed.endpoints)
+    account = f"organizer {urlsplit(config.base_url).hostname}/{feed.organizer}"
+    return Parts(api, pretix.auth(config.token_env or ""), {"orders": feed} if names else {}, feed.endpoints, account)
 
 
 def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:

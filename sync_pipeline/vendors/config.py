@@ -75,7 +75,8 @@ class ConnectionConfig(Strict):
     limits: Limits = Field((), description="The vendor's limit for this account; default the documented one.")
     account: Name | None = Field(
         None,
-        description="Whose limit it is: connections that name the same account share it; default the connection's own.",
+        description="Whose limit it is: connections that name the same account share it; default the token's (Eventbrite), the "
+        "organizer's (pretix), else the connection's own.",
     )
     credential_limits: Limits = Field(
         (), description="Further limits of this token alone: connections that use the same secret share them."

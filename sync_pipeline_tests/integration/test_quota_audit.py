@@ -154,7 +154,7 @@ def test_the_asset_shows_the_picture_and_the_tables(desk: Desk, database_url: st
     assert png.startswith(b"\x89PNG\r\n")
     assert len(png) > 5000
     tables = {name: str(value.value) for name, value in found.metadata.items()}
-    assert re.search(r"\| pretix +\| window_0 +\| +100 \|", tables["windows"])
+    assert re.search(rf"\| {re.escape(nodes[0].scope)} +\| window_0 +\| +100 \|", tables["windows"])
     assert re.search(r"\| pretix +\| P4 +\| positions +\| +20 \|", tables["calls_of_the_last_24_hours"])
     assert "window_0" in tables["used_by_others_on_the_same_key"]
     assert "the day is spent" in tables["waiting_for_quota"]
