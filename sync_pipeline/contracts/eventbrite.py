@@ -10,7 +10,7 @@ from sync_pipeline.contracts.fields import Refused, at, member, members
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, RegistrationContract
 from sync_pipeline.contracts.tiers import Tier, TierMap
 
-VERSION = "eventbrite-3"
+VERSION = "eventbrite-4"
 
 ORDER_STATUS: Mapping[str, PaymentStatus] = {
     "started": "PENDING",
@@ -102,10 +102,17 @@ def order_payment_status(status: Any, attendees: Any) -> PaymentStatus:
     if status != "placed":
         return found
     people = members(attendees, "attendees")
-    void = [person for person in people if person.get("refunded") is True or person.get("cancelled") is True]
-    if not people or len(void) < len(people):
+    refunded = [is_refunded(person, "attendees.") for person in people]
+    void = [back or person.get("cancelled") is True for person, back in zip(people, refunded, strict=True)]
+    if not people or not all(void):
         return "COMPLETED"
-    return "REFUNDED" if any(person.get("refunded") is True for person in void) else "FAILED"
+    return "REFUNDED" if any(refunded) else "FAILED"
+
+
+def is_refunded(attendee: Mapping[str, Any], prefix: str = "") -> bool:
+    """By its flag, or by its barcodes alone where all of them are refunded: the flag is not always set."""
+    codes = members(attendee.get("barcodes"), f"{prefix}barcodes")
+    return attendee.get("refunded") is True or (bool(codes) and all(code.get("status") == "refunded" for code in codes))
 
 
 def attendee_payment_status(status: Any, *, refunded: bool, cancelled: bool) -> PaymentStatus:
@@ -214,7 +221,7 @@ class AttendeeContract(RegistrationContract):
             "quantity": record.get("quantity"),
             "payment_status": attendee_payment_status(
                 record.get("status"),
-                refunded=at("refunded", fields.flag, record.get("refunded")),
+                refunded=at("refunded", fields.flag, record.get("refunded")) or is_refunded(record),
                 cancelled=at("cancelled", fields.flag, record.get("cancelled")),
             ),
             "vendor_status": record.get("status"),

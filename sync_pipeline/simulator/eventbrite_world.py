@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -185,7 +186,7 @@ class EventbriteWorld:
     def _happen(self, action: str, order_id: str) -> Change | None:
         order = self.orders.entities[order_id].latest.doc
         docs = [self.attendees.entities[key].latest.doc for key in self.order_attendees[order_id]]
-        live = [doc for doc in docs if doc is not None and not doc["cancelled"] and not doc["refunded"]]
+        live = [doc for doc in docs if doc is not None and not doc["cancelled"] and not _given_back(doc)]
         if order is None:
             return None
         now, visible_at = self.moment()
@@ -264,10 +265,20 @@ class EventbriteWorld:
         return self._clock.at(seconds).replace(microsecond=0), seconds + delay
 
 
+BARCODE_ONLY = 6
+"""Of so many refunds one is shown in the ticket's barcodes only, and of two of these one leaves the ticket as it was else."""
+
+
+def _given_back(doc: Doc) -> bool:
+    return doc["refunded"] or all(code["status"] == "refunded" for code in doc["barcodes"])
+
+
 def _void(doc: Doc, *, refunded: bool) -> None:
-    doc["cancelled"] = True
-    doc["refunded"] = refunded
-    doc["status"] = "Not Attending"
+    chance = zlib.crc32(doc["id"].encode()) % (2 * BARCODE_ONLY) if refunded else 2
+    if chance != 0:
+        doc["cancelled"] = True
+        doc["status"] = "Not Attending"
+    doc["refunded"] = refunded and chance > 1
     doc["barcodes"] = [{**code, "status": "refunded" if refunded else code["status"]} for code in doc["barcodes"]]
 
 

@@ -23,14 +23,19 @@ def eventbrite_order_status(status: str, attendees: list[Doc]) -> str:
         return FAILED
     if status in ("refunded", "deleted", "transferred"):
         return REFUNDED
-    void = [doc for doc in attendees if doc["refunded"] or doc["cancelled"]]
+    void = [doc for doc in attendees if gone_back(doc) or doc["cancelled"]]
     if attendees and len(void) == len(attendees):
-        return REFUNDED if any(doc["refunded"] for doc in void) else FAILED
+        return REFUNDED if any(gone_back(doc) for doc in void) else FAILED
     return COMPLETED
 
 
+def gone_back(doc: Doc) -> bool:
+    """A ticket's money was given back: its flag says so, or no barcode of it stands any longer."""
+    return doc["refunded"] or {code["status"] for code in doc.get("barcodes", ())} == {"refunded"}
+
+
 def eventbrite_attendee_status(doc: Doc) -> str:
-    if doc["refunded"]:
+    if gone_back(doc):
         return REFUNDED
     if doc["cancelled"]:
         return FAILED

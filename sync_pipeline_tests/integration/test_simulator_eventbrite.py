@@ -172,6 +172,20 @@ def test_the_world_holds_every_status_and_awkward_people() -> None:
         assert "." not in yen["major_value"]
 
 
+def test_some_refunds_are_shown_in_barcodes_only() -> None:
+    with setting(eventbrite_orders=800, pretix_orders=0) as world:
+        world.post("/mutate", {"vendor": "eventbrite", "changes": 40, "actions": ["refund", "partial_refund"]})
+        truth = world.rows("eventbrite/attendees")
+        attendees = [a for page in world.walk_eventbrite(ATTENDEES) for a in page["attendees"]]
+        unflagged = [
+            a for a in attendees if not a["refunded"] and {code["status"] for code in a["barcodes"]} == {"refunded"}
+        ]
+        assert {truth[a["id"]]["payment_status"] for a in unflagged} == {"REFUNDED"}
+        assert {a["cancelled"] for a in unflagged} == {True, False}, "some stay as they were else"
+        flagged = [a for a in attendees if a["refunded"]]
+        assert len(flagged) > len(unflagged)
+
+
 def test_a_change_is_seen_late_and_stamped_early() -> None:
     with setting(max_visibility_s=300) as world:
         before = world.eventbrite.get(ORDERS).json()["pagination"]["object_count"]

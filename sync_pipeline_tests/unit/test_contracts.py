@@ -154,6 +154,44 @@ def test_eventbrite_attendee_statuses() -> None:
         attendee_payment_status("Elsewhere", refunded=False, cancelled=False)
 
 
+def coded(*statuses: Any, **more: Any) -> dict[str, Any]:
+    return {**ATTENDEE, "barcodes": [{"barcode": "1", "status": status} for status in statuses], **more}
+
+
+@pytest.mark.parametrize(
+    ("ticket", "expected"),
+    [
+        (coded("refunded"), "REFUNDED"),
+        (coded("refunded", "refunded"), "REFUNDED"),
+        (coded("refunded", cancelled=True, status="Not Attending"), "REFUNDED"),
+        (coded("refunded", "unused"), "COMPLETED"),
+        (coded("refunded", None), "COMPLETED"),
+        (coded("used"), "COMPLETED"),
+        (coded(), "COMPLETED"),
+        (coded(barcodes=None), "COMPLETED"),
+        (coded("unused", refunded=True), "REFUNDED"),
+    ],
+)
+def test_a_ticket_refunded_only_in_its_barcodes_is_refunded(ticket: dict[str, Any], expected: str) -> None:
+    made = contract("eventbrite:AttendeeContract")
+    assert named(made, check(made, RawRecord(ticket)))["payment_status"] == expected
+    made = contract("eventbrite:OrderContract")
+    assert named(made, check(made, RawRecord({**ORDER, "attendees": [ticket]})))["payment_status"] == expected
+    with_another = {**ORDER, "attendees": [ticket, coded("used")]}
+    assert named(made, check(made, RawRecord(with_another)))["payment_status"] == "COMPLETED"
+
+
+def test_barcodes_that_are_none_are_a_wrong_type() -> None:
+    ticket = coded(barcodes=["refunded"])
+    for name, record, path in (
+        ("Attendee", ticket, "barcodes"),
+        ("Order", {**ORDER, "attendees": [ticket]}, "attendees.barcodes"),
+    ):
+        refused = check(contract(f"eventbrite:{name}Contract"), RawRecord(record))
+        assert isinstance(refused, Rejection)
+        assert [(problem.code, problem.path) for problem in refused.problems] == [("WRONG_TYPE", path)]
+
+
 def test_pretix_statuses() -> None:
     def order(status: str, paid: str = "0", back: str = "0", state: str = "confirmed") -> dict[str, Any]:
         return {

@@ -15,6 +15,13 @@ GOING, REFUNDED = attendee(), attendee(refunded=True, cancelled=True)
 CANCELLED = attendee(cancelled=True)
 
 
+def coded(*statuses: str, **more: Any) -> dict[str, Any]:
+    return {**attendee(**more), "barcodes": [{"status": status} for status in statuses]}
+
+
+BY_CODE = coded("refunded", "refunded")
+
+
 @pytest.mark.parametrize(
     ("status", "attendees", "expected"),
     [
@@ -27,6 +34,9 @@ CANCELLED = attendee(cancelled=True)
         ("placed", [REFUNDED, REFUNDED], "REFUNDED"),
         ("placed", [REFUNDED, CANCELLED], "REFUNDED"),
         ("placed", [CANCELLED], "FAILED"),
+        ("placed", [BY_CODE], "REFUNDED"),
+        ("placed", [BY_CODE, GOING], "COMPLETED"),
+        ("placed", [BY_CODE, CANCELLED], "REFUNDED"),
         ("refunded", [REFUNDED], "REFUNDED"),
         ("abandoned", [CANCELLED], "FAILED"),
     ],
@@ -43,6 +53,10 @@ def test_eventbrite_orders(status: str, attendees: list[dict[str, Any]], expecte
         (attendee(status="Unpaid"), "PENDING"),
         (REFUNDED, "REFUNDED"),
         (CANCELLED, "FAILED"),
+        (BY_CODE, "REFUNDED"),
+        (coded("refunded", cancelled=True), "REFUNDED"),
+        (coded("refunded", "unused"), "COMPLETED"),
+        (coded(), "COMPLETED"),
     ],
 )
 def test_eventbrite_attendees(doc: dict[str, Any], expected: str) -> None:
