@@ -48,7 +48,17 @@ ORDER_USED = frozenset(
     }
 )
 ORDER_KNOWN = frozenset(
-    {"name", "costs", "resource_uri", "event", "ticket_buyer_settings", "promo_code", "survey_responses"}
+    {
+        "name",
+        "costs",
+        "resource_uri",
+        "event",
+        "ticket_buyer_settings",
+        "promo_code",
+        "contact_list_preferences",
+        "questions",
+        "survey_responses",
+    }
 )
 ATTENDEE_USED = frozenset(
     {
@@ -87,6 +97,9 @@ ATTENDEE_KNOWN = frozenset(
         "order",
         "assigned_number",
         "source",
+        "contact_list_preferences",
+        "questions",
+        "survey_responses",
     }
 )
 
@@ -127,6 +140,15 @@ def attendee_payment_status(status: Any, *, refunded: bool, cancelled: bool) -> 
     return found
 
 
+def names(holder: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """First and last name; where neither is given the whole name goes to `last_name`, since cutting it is a guess."""
+    whole = at(f"{prefix}name", fields.name, holder.get("name"))
+    first, last = holder.get("first_name"), holder.get("last_name")
+    if all(part is None or (type(part) is str and not part.strip()) for part in (first, last)):
+        return {"last_name": whole}
+    return {"first_name": first, "last_name": last}
+
+
 def gross(costs: Any) -> dict[str, Any]:
     """Amount and currency of `costs.gross`."""
     paid = member(member(costs, "costs").get("gross"), "costs.gross")
@@ -162,8 +184,7 @@ class OrderContract(RegistrationContract):
             "order_id": record.get("id"),
             "event_id": record.get("event_id"),
             "email": record.get("email"),
-            "first_name": record.get("first_name"),
-            "last_name": record.get("last_name"),
+            **names(record),
             "tier": Tier.NOT_A_TICKET,
             "quantity": len(attendees) if isinstance(attendees, list) else None,
             "payment_status": order_payment_status(record.get("status"), attendees),
@@ -172,7 +193,6 @@ class OrderContract(RegistrationContract):
             "modified_at": record.get("changed"),
             **gross(record.get("costs")),
         }
-        at("name", fields.name, record.get("name"))
         return Mapped(values, _rest(record, ORDER_USED))
 
 
@@ -205,15 +225,13 @@ class AttendeeContract(RegistrationContract):
         profile = member(record.get("profile"), "profile")
         sku = at("ticket_class_id", fields.identifier, record.get("ticket_class_id"))
         name = at("ticket_class_name", fields.text, record.get("ticket_class_name"))
-        at("profile.name", fields.name, profile.get("name"))
         values = {
             "vendor_id": record.get("id"),
             "kind": "attendee",
             "order_id": record.get("order_id"),
             "event_id": record.get("event_id"),
             "email": profile.get("email"),
-            "first_name": profile.get("first_name"),
-            "last_name": profile.get("last_name"),
+            **names(profile, "profile."),
             "phone": profile.get("cell_phone"),
             "ticket_sku": sku,
             "ticket_name": name,

@@ -9,8 +9,16 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sync_pipeline.kernel.errors import AuthenticationError, CursorExpired, ExpansionFailed, SyncError, TransientError
+from sync_pipeline.kernel.errors import (
+    AuthenticationError,
+    CursorExpired,
+    ExpansionFailed,
+    PermanentError,
+    SyncError,
+    TransientError,
+)
 from sync_pipeline.kernel.feed import (
+    AGAIN,
     AuthSpec,
     Cursor,
     NextPage,
@@ -138,9 +146,13 @@ class EventbriteFeed:
             )
         token = paging.get("continuation")
         # A continuation is given on the last page too, so that only `has_more_items` and an empty page say the end.
-        more = bool(paging.get("has_more_items")) and bool(records) and isinstance(token, str)
+        more = bool(paging.get("has_more_items")) and bool(records)
+        follows = NextPage(token=token) if isinstance(token, str) and token else None
+        if more and follows is None and cursor.walk != AGAIN:
+            raise PermanentError(
+                f"eventbrite {self.name}: the list goes on, but this page has no continuation token; the window stays open",
+                status=200,
+            )
         # Our clock may be behind the vendor's; a day is far from a record's made-up year.
         high = newest(stamps(records, "changed"), reply.received_at + timedelta(days=1))
-        return PageRead(
-            {self.name: records}, NextPage(token=token) if more else None, high=high, vendor_now=server_clock(reply)
-        )
+        return PageRead({self.name: records}, follows if more else None, high=high, vendor_now=server_clock(reply))

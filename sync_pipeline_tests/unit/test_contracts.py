@@ -154,6 +154,43 @@ def test_eventbrite_attendee_statuses() -> None:
         attendee_payment_status("Elsewhere", refunded=False, cancelled=False)
 
 
+GIVEN_NAMES = [
+    ({"name": "Björk  Guðmundsdóttir"}, "NOT_PROVIDED", "Björk  Guðmundsdóttir"),
+    ({"name": " Ada\tLovelace ", "first_name": None, "last_name": " "}, "NOT_PROVIDED", "Ada Lovelace"),
+    ({"name": "Ada Lovelace", "first_name": "Ada"}, "Ada", "NOT_PROVIDED"),
+    ({"name": "Ada Lovelace", "first_name": "", "last_name": "Lovelace"}, "NOT_PROVIDED", "Lovelace"),
+    ({"name": None}, "NOT_PROVIDED", "NOT_PROVIDED"),
+    ({}, "NOT_PROVIDED", "NOT_PROVIDED"),
+]
+
+
+@pytest.mark.parametrize(("given", "first", "last"), GIVEN_NAMES)
+def test_an_eventbrite_name_that_is_given_whole_is_the_last_name(given: dict[str, Any], first: str, last: str) -> None:
+    made = contract("eventbrite:AttendeeContract")
+    row = named(made, check(made, RawRecord({**ATTENDEE, "profile": given})))
+    assert (row["first_name"], row["last_name"]) == (first, last)
+    made = contract("eventbrite:OrderContract")
+    order = {name: value for name, value in ORDER.items() if name not in ("name", "first_name", "last_name")}
+    row = named(made, check(made, RawRecord(order | given)))
+    assert (row["first_name"], row["last_name"]) == (first, last)
+
+
+def test_a_name_of_another_type_is_refused_by_its_path() -> None:
+    profile = {**ATTENDEE["profile"], "name": ["Ada"]}
+    refused = check(contract("eventbrite:AttendeeContract"), RawRecord({**ATTENDEE, "profile": profile}))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("WRONG_TYPE", "profile.name")]
+
+
+@pytest.mark.parametrize("name", ["eventbrite:AttendeeContract", "eventbrite:OrderContract"])
+def test_documented_fields_are_no_drift(name: str) -> None:
+    made = contract(name)
+    documented = {"contact_list_preferences": {"has_opted_in": True}, "questions": [], "survey_responses": {}}
+    good = ATTENDEE if "Attendee" in name else ORDER
+    assert isinstance(check(made, RawRecord({**good, **documented})), Canonical)
+    assert made.drift() == frozenset()
+
+
 def coded(*statuses: Any, **more: Any) -> dict[str, Any]:
     return {**ATTENDEE, "barcodes": [{"barcode": "1", "status": status} for status in statuses], **more}
 

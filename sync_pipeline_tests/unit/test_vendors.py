@@ -18,7 +18,7 @@ from sync_pipeline.kernel.errors import (
     SyncError,
     TransientError,
 )
-from sync_pipeline.kernel.feed import Cursor, QuotaWindow, RawRecord, Reply, Request
+from sync_pipeline.kernel.feed import AGAIN, Cursor, QuotaWindow, RawRecord, Reply, Request
 from sync_pipeline.polling.estimate import RateEstimate
 from sync_pipeline.polling.schedule import FeedState, Left, plan
 from sync_pipeline.vendors.catalogue import build_connection, with_environment
@@ -59,6 +59,16 @@ def test_eventbrite_ends_by_flag_or_empty_page(more: bool, records: list[Any], g
     body = {"pagination": {"continuation": "next", "has_more_items": more}, "orders": records}
     read = EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW), reply(body))
     assert (read.next is not None) == goes_on
+
+
+@pytest.mark.parametrize("token", [{}, {"continuation": None}, {"continuation": ""}, {"continuation": 5}])
+def test_eventbrite_says_more_but_not_where(token: dict[str, Any]) -> None:
+    """What is taken for the end of the list would be lost."""
+    body = {"pagination": {"has_more_items": True, **token}, "orders": [{}]}
+    with pytest.raises(PermanentError, match=r"eventbrite orders: the list goes on, .* the window stays open"):
+        EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW), reply(body))
+    again = EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW, walk=AGAIN), reply(body))
+    assert len(again.records["orders"]) == 1, "of a page that was landed the records are wanted, not the way on"
 
 
 def test_the_vendors_clock_is_a_lower_bound() -> None:
