@@ -54,7 +54,7 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
             contract=load_contract(
                 contract_of(config, feed), options=feed.contract_options, connection=config.name, vendor=config.vendor
             ),
-            wishes=Wishes(feed.target_lag_s, feed.floor_s, feed.ceiling_s),
+            wishes=Wishes(feed.target_lag_s, min(feed.floor_s, feed.ceiling_s), feed.ceiling_s),
             handoff=feed.handoff and config.handoff_url is not None,
         )
         for feed in config.feeds
@@ -66,8 +66,24 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
             f"connection {config.name}: its pages also carry {', '.join(missing)}, which no feed entry describes; "
             "add the feed (or `enabled: true`) to its YAML document"
         )
+    for feed in config.feeds:
+        if feed.enabled and feed.contract_options.get("hold_for_parent"):
+            _refuse_waiting_for_nobody(config.name, feed.name, feeds)
     receiver = Receiver(config.handoff_url, config.handoff_token_env) if config.handoff_url else None
     return Setup(connection, feeds, receiver)
+
+
+def _refuse_waiting_for_nobody(connection: str, feed: str, feeds: Mapping[str, FeedSetup]) -> None:
+    parent = feeds[feed].contract.parent_feed
+    if parent is None:
+        raise ConfigurationError(
+            f"connection {connection}: hold_for_parent does nothing for {feed}, whose records belong to no other; take it out"
+        )
+    if parent not in feeds:
+        raise ConfigurationError(
+            f"connection {connection}: with hold_for_parent the records of {feed} wait for those of {parent}, and no enabled "
+            f"feed brings them; enable {parent}, or take hold_for_parent out"
+        )
 
 
 def load_configs(defs: Path = DEFS) -> dict[str, ConnectionConfig]:

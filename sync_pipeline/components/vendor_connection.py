@@ -1,5 +1,7 @@
 """A connection: one YAML document becomes its assets, checks, sensor, schedule and jobs."""
 
+from typing import Any
+
 import dagster as dg
 from pydantic import BaseModel
 
@@ -8,6 +10,7 @@ from sync_pipeline.components.naming import STAGES, key
 from sync_pipeline.components.scaffolding import VendorConnectionScaffolder
 from sync_pipeline.components.sensor import poll_sensor
 from sync_pipeline.components.session_asset import session_asset
+from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.runtime import build_setup
 from sync_pipeline.vendors.config import ConnectionConfig
 
@@ -57,21 +60,31 @@ class VendorConnection(dg.Component):
             tags={"connection": config.name},
             executor_def=dg.in_process_executor,
         )
-        daily = dg.ScheduleDefinition(
-            name=f"reconcile_{config.name}_daily",
-            job=reconcile,
-            cron_schedule=config.reconcile_cron,
-            execution_timezone="UTC",
-            execution_fn=_yesterday,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Proves yesterday.",
-        )
+        daily = _daily(config, reconcile)
         return dg.Definitions(
             assets=[session, *deltas],
             jobs=[poll, reconcile],
             sensors=[poll_sensor(config, setup, poll)],
             schedules=[daily],
         )
+
+
+def _daily(config: ConnectionConfig, job: Any) -> dg.ScheduleDefinition:
+    try:
+        return dg.ScheduleDefinition(
+            name=f"reconcile_{config.name}_daily",
+            job=job,
+            cron_schedule=config.reconcile_cron,
+            execution_timezone="UTC",
+            execution_fn=_yesterday,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Proves yesterday.",
+        )
+    except dg.DagsterInvalidDefinitionError:
+        raise ConfigurationError(
+            f"connection {config.name}: reconcile_cron {config.reconcile_cron!r} is no cron expression; write one like "
+            "'15 3 * * *'"
+        ) from None
 
 
 def _yesterday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
@@ -38,7 +39,19 @@ def load_contract(path: str, *, options: Mapping[str, Any], connection: str, ven
             f"connection {connection}: contract_options has the unknown key {unknown[0]!r}; known keys are: "
             f"{', '.join(COMMON)}"
         )
-    return cast(Contract, made(tiers=tiers, hold_for_parent=bool(options.get("hold_for_parent", False))))
+    hold = options.get("hold_for_parent", False)
+    if not isinstance(hold, bool):
+        raise ConfigurationError(
+            f"connection {connection}: contract_options.hold_for_parent must be true or false, without quotes"
+        )
+    wanted = {"tiers": tiers, "hold_for_parent": hold}
+    try:
+        inspect.signature(made).bind(**wanted)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"connection {connection}: {path!r} is no contract: it is not made with tiers and hold_for_parent; name a class"
+        ) from None
+    return cast(Contract, made(**wanted))
 
 
 def _mapped(options: Mapping[str, Any], connection: str) -> MappedOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -71,18 +71,70 @@ def load_tiers(path: Path) -> TierMap:
         raw = path.read_bytes()
     except OSError:
         raise ConfigurationError(f"the tier mapping {path.name} cannot be read; correct the feed's `tiers`") from None
-    try:
-        document = yaml.safe_load(raw) or {}
-    except yaml.YAMLError:
-        raise ConfigurationError(f"the tier mapping {path.name} is not valid YAML") from None
+    document = _document(path, raw)
     unknown = sorted(set(document) - {"skus", "names"})
     if unknown:
         raise ConfigurationError(f"{path.name} has the unknown key {unknown[0]!r}; known keys are: skus, names")
     return TierMap(
-        skus={str(sku): _tier(path, name) for sku, name in (document.get("skus") or {}).items()},
-        names=[(_pattern(path, text), _tier(path, name)) for text, name in (document.get("names") or {}).items()],
+        skus={sku: _tier(path, name) for sku, name in _pairs(path, document, "skus")},
+        names=[(_pattern(path, text), _tier(path, name)) for text, name in _pairs(path, document, "names")],
         version=hashlib.sha256(raw).hexdigest()[:8],
     )
+
+
+NUMBER = re.compile("0|[1-9][0-9]*").fullmatch
+"""Keys that mean what is written without quotes, too. `0123` is octal for YAML, `1_0` ten, `1:30` ninety."""
+
+
+class _Keys(yaml.SafeLoader):
+    """Each key is the text that is written, and stands once in its mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key, value in node.value:
+            text = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
+            line = key.start_mark.line + 1
+            if not (key.tag == STR or (key.tag == INT and NUMBER(text))):
+                raise _Unfit(f"line {line}: the key {text!r} is no text for YAML; put it in quotes")
+            if text in found:
+                raise _Unfit(f"line {line}: the key {text!r} stands twice; take one of them out")
+            found[text] = self.construct_object(value, deep=True)
+        return found
+
+
+STR, INT = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+
+
+class _Unfit(Exception):
+    """What is wrong with a key, in words."""
+
+
+def _document(path: Path, raw: bytes) -> Mapping[str, Any]:
+    try:
+        document = yaml.load(raw, _Keys)  # noqa: S506 (a SafeLoader)
+    except _Unfit as unfit:
+        raise ConfigurationError(f"the tier mapping {path.name}, {unfit}") from None
+    except yaml.YAMLError:
+        raise ConfigurationError(f"the tier mapping {path.name} is not valid YAML") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"the tier mapping {path.name} must have the keys skus and names, and nothing else")
+    return document
+
+
+def _pairs(path: Path, document: Mapping[str, Any], part: str) -> Iterable[tuple[str, Any]]:
+    found = document.get(part)
+    if found is None:
+        return ()
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            f"the tier mapping {path.name}: {part} must have lines like `{EXAMPLES[part]}`, not a list or a single value"
+        )
+    return found.items()
+
+
+EXAMPLES = {"skus": "conference/1001: VIP", "names": "'early|advance': EARLY_BIRD"}
 
 
 def tiers_at(name: str | None) -> TierMap:

@@ -218,7 +218,9 @@ def with_environment(config: ConnectionConfig, env: Mapping[str, str]) -> Connec
         changes["limits"] = _limits(prefix + "LIMITS", limits)
     if not changes:
         return config
-    return ConnectionConfig.parse({**config.model_dump(), **changes}, where=f"environment ({prefix}…)")
+    return ConnectionConfig.parse(
+        {**config.model_dump(exclude_unset=True), **changes}, where=f"environment ({prefix}…)"
+    )
 
 
 def _limits(variable: str, text: str) -> list[dict[str, Any]]:

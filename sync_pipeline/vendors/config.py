@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
@@ -11,6 +12,18 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.vendors.limits import EndpointLimits, Limit, Limits, Name, each_once
 from sync_pipeline.vendors.rest_options import RateHeaders, RestFeedOptions, Strict
+
+SEGMENT = re.compile(r"(?!\.{1,2}\Z)[^\s/?#%\\]+").fullmatch
+
+
+def _segment(value: str) -> str:
+    """An id or a slug: it becomes a part of a path."""
+    if not SEGMENT(value):
+        raise ValueError("must be an id or a slug as the vendor shows it, not empty, without spaces and slashes")
+    return value
+
+
+Segment = Annotated[str, AfterValidator(_segment)]
 
 
 class GrantOptions(Strict):
@@ -32,7 +45,14 @@ class GrantOptions(Strict):
     rotates: bool = Field(True, description="A refresh spends the refresh token.")
     grace_s: float = Field(0, ge=0, description="How long the vendor still takes a spent refresh token.")
     revokes_old: bool = Field(False, description="A refresh ends the old access token at once.")
-    mint_limit: Limit | None = Field(None, description="Most exchanges in a window.")
+    mint_limit: Limit | None = Field(None, description="Most exchanges in a window: limit, seconds and source.")
+
+    @model_validator(mode="after")
+    def _mint_is_plain(self) -> GrantOptions:
+        limit = self.mint_limit
+        if limit is not None and (limit.kind != "sliding" or limit.burst is not None):
+            raise ValueError("mint_limit: it is a sliding one without a burst; take out kind and burst")
+        return self
 
 
 class Auth(Strict):
@@ -44,6 +64,17 @@ class Auth(Strict):
     grant: GrantOptions | None = Field(
         None, description="For tokens that end; without it the token stands in token_env."
     )
+
+    @model_validator(mode="after")
+    def _does_what_it_says(self) -> Auth:
+        for key, kinds in (("name", ("header", "query")), ("prefix", ("header",))):
+            if self.kind not in kinds and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: kind {self.kind} has none, only {' and '.join(kinds)}; take it out")
+        if self.kind == "query" and "name" not in self.model_fields_set:
+            raise ValueError("name: kind query needs the name of the parameter")
+        if self.kind == "none" and self.grant is not None:
+            raise ValueError("grant: kind none sends no token; take one of them out")
+        return self
 
 
 class FeedConfig(Strict):
@@ -57,9 +88,25 @@ class FeedConfig(Strict):
     contract_options: Mapping[str, Any] = Field(default_factory=dict)
     handoff: bool = Field(True, description="Hand applied changes on, where the connection has a handoff_url.")
     target_lag_s: float = Field(60, gt=0, description="Freshness wanted: vendor change to canonical row.")
-    floor_s: float = Field(5, ge=0.01, description="Shortest time between two polls.")
+    floor_s: float = Field(5, ge=0.01, description="Shortest time between two polls; the ceiling where that is lower.")
     ceiling_s: float = Field(900, gt=0, description="Longest time between two polls.")
     rest: RestFeedOptions | None = Field(None, description="Only for the `rest` vendor: path, paging, change filter.")
+
+    @model_validator(mode="after")
+    def _floor_is_below(self) -> FeedConfig:
+        if "floor_s" in self.model_fields_set and self.floor_s > self.ceiling_s:
+            raise ValueError(f"floor_s: {self.floor_s:g} is above ceiling_s, which is {self.ceiling_s:g}")
+        return self
+
+
+OF_VENDORS: Mapping[str, tuple[str, ...]] = {
+    "organization": ("eventbrite",),
+    "organizer": ("pretix",),
+    "events": ("eventbrite", "pretix"),
+    "auth": ("rest",),
+    "rate_headers": ("rest",),
+}
+"""Keys that not every vendor has."""
 
 
 class ConnectionConfig(Strict):
@@ -69,9 +116,9 @@ class ConnectionConfig(Strict):
     vendor: Literal["eventbrite", "pretix", "rest"]
     base_url: str = Field(description="Where the API is, without a trailing slash.")
     token_env: str | None = Field(None, description="Name of the environment variable that holds the token.")
-    organization: str | None = Field(None, description="Eventbrite organization id.")
-    organizer: str | None = Field(None, description="pretix organizer slug.")
-    events: tuple[str, ...] = Field((), description="Only these events, one after the other; default all.")
+    organization: Segment | None = Field(None, description="Eventbrite organization id.")
+    organizer: Segment | None = Field(None, description="pretix organizer slug.")
+    events: tuple[Segment, ...] = Field((), description="Only these events, one after the other; default all.")
     limits: Limits = Field((), description="The vendor's limit for this account; default the documented one.")
     account: Name | None = Field(
         None,
@@ -135,6 +182,16 @@ class ConnectionConfig(Strict):
             raise ValueError("organization: Eventbrite needs one (or a list of events)")
         if self.vendor == "pretix" and not self.organizer:
             raise ValueError("organizer: pretix needs one")
+        for key, vendors in OF_VENDORS.items():
+            if self.vendor not in vendors and key in self.model_fields_set and getattr(self, key) not in (None, ()):
+                raise ValueError(
+                    f"{key}: it does nothing for {self.vendor}, it is a key of {' and '.join(vendors)}; take it out"
+                )
+        for feed in self.feeds:
+            if self.vendor != "rest" and feed.rest is not None:
+                raise ValueError(
+                    f"feeds: `rest` of {feed.name} does nothing for {self.vendor}, it is a key of rest; take it out"
+                )
         names = [feed.name for feed in self.feeds]
         if len(set(names)) != len(names):
             raise ValueError("feeds: a name stands twice")
@@ -162,22 +219,15 @@ def _sentence(error: ValidationError, attributes: Mapping[str, Any], where: str)
 
 def _model_at(location: tuple[int | str, ...]) -> type[Strict]:
     """The model whose keys stand at a place in the document."""
-    if "paging" in location:
-        return type(RestFeedOptions.model_fields["paging"].default)
-    if "rest" in location:
-        return RestFeedOptions
-    models: tuple[tuple[str, type[Strict]], ...] = (
-        ("limits", Limit),
-        ("vendor_limits", Limit),
-        ("credential_limits", Limit),
-        ("endpoint_limits", EndpointLimits),
-        ("mint_limit", Limit),
-        ("feeds", FeedConfig),
-        ("grant", GrantOptions),
-        ("auth", Auth),
-        ("rate_headers", RateHeaders),
-    )
-    for name, model in models:
-        if name in location:
-            return model
-    return ConnectionConfig
+    model: type[Strict] = ConnectionConfig
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return model
+
+
+def _model_in(annotation: Any) -> type[Strict] | None:
+    """The model inside `tuple[Model, ...]`, `Model | None` and their like."""
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

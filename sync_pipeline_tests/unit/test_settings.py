@@ -1,0 +1,140 @@
+"""What stands in YAML does something, or is refused with one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sync_pipeline.components.vendor_connection import VendorConnection
+from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.runtime import build_setup
+from sync_pipeline.sessions.setup import Setup
+from sync_pipeline.vendors.config import ConnectionConfig
+
+EVENTBRITE: dict[str, Any] = {
+    "name": "eb", "vendor": "eventbrite", "base_url": "https://x.example/v3", "token_env": "T", "organization": "1",
+    "feeds": [{"name": "orders"}, {"name": "attendees"}],
+}  # fmt: skip
+PRETIX: dict[str, Any] = {
+    "name": "px", "vendor": "pretix", "base_url": "https://x.example/api/v1", "token_env": "T", "organizer": "o",
+    "feeds": [{"name": "orders"}, {"name": "positions"}],
+}  # fmt: skip
+FEED: dict[str, Any] = {
+    "name": "orders", "contract": "sync_pipeline.contracts.mapped:MappedContract", "rest": {"path": "/x"},
+    "contract_options": {
+        "fields": {"vendor_id": "id", "event_id": "e", "created_at": "c", "modified_at": "m"},
+        "status": "s", "statuses": {"a": "COMPLETED"},
+    },
+}  # fmt: skip
+REST: dict[str, Any] = {
+    "name": "shop", "vendor": "rest", "base_url": "https://x.example", "token_env": "T",
+    "limits": [{"limit": 10, "seconds": 1}], "feeds": [FEED],
+}  # fmt: skip
+
+
+def setup(base: dict[str, Any], env: dict[str, str] | None = None, **changes: Any) -> Setup:
+    return build_setup(ConnectionConfig.parse({**base, **changes}, where="defs.yaml"), env or {})
+
+
+def attendees(**more: Any) -> list[dict[str, Any]]:
+    return [{"name": "orders"}, {"name": "attendees", **more}]
+
+
+def held(value: Any) -> dict[str, Any]:
+    return {"contract_options": {"hold_for_parent": value}}
+
+
+WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (EVENTBRITE, {"organizer": "o"}, "organizer: it does nothing for eventbrite, it is a key of pretix; take it out"),
+    (EVENTBRITE, {"auth": {"kind": "bearer"}}, "auth: it does nothing for eventbrite, it is a key of rest"),
+    (EVENTBRITE, {"rate_headers": {"remaining": "x-left"}}, "rate_headers: it does nothing for eventbrite"),
+    (EVENTBRITE, {"feeds": [{"name": "orders", "rest": {"path": "/x"}}]}, "`rest` of orders does nothing for eventbrite"),
+    (PRETIX, {"organization": "1"}, "organization: it does nothing for pretix, it is a key of eventbrite"),
+    (PRETIX, {"auth": {"kind": "none"}}, "auth: it does nothing for pretix"),
+    (REST, {"events": ["a"]}, "events: it does nothing for rest, it is a key of eventbrite and pretix"),
+    (REST, {"organization": "1"}, "organization: it does nothing for rest"),
+    (REST, {"organizer": "o"}, "organizer: it does nothing for rest"),
+    (EVENTBRITE, {"organization": " "}, "organization: must be an id or a slug"),
+    (EVENTBRITE, {"organization": "1 2"}, "organization: must be an id or a slug"),
+    (EVENTBRITE, {"events": [""]}, r"events.0: must be an id or a slug"),
+    (PRETIX, {"events": ["conf", "a/b"]}, r"events.1: must be an id or a slug"),
+    (PRETIX, {"organizer": "o/../x?y"}, "organizer: must be an id or a slug"),
+    (PRETIX, {"organizer": ".."}, "organizer: must be an id or a slug"),
+    (REST, {"auth": {"kind": "bearer", "prefix": "Token "}}, "auth: prefix: kind bearer has none, only header"),
+    (REST, {"auth": {"kind": "bearer", "name": "X-Api-Key"}}, "auth: name: kind bearer has none, only header and query"),
+    (REST, {"auth": {"kind": "query", "name": "key", "prefix": "a"}}, "auth: prefix: kind query has none"),
+    (REST, {"auth": {"kind": "query"}}, "auth: name: kind query needs the name of the parameter"),
+    (REST, {"auth": {"kind": "none", "grant": {"kind": "refresh_token", "path": "/t"}}}, "kind none sends no token"),
+    (REST, {"auth": {"grant": {"kind": "refresh_token", "path": "/t", "mint_limit":
+                               {"limit": 5, "seconds": 9, "kind": "fixed"}}}}, "auth.grant: mint_limit: it is a sliding one"),
+    (EVENTBRITE, {"feeds": attendees(**held("false"))}, "hold_for_parent must be true or false, without quotes"),
+    (EVENTBRITE, {"feeds": attendees(**held(1))}, "hold_for_parent must be true or false"),
+    (EVENTBRITE, {"feeds": [{"name": "attendees", **held(True)}]}, "attendees wait for those of orders, and no enabled feed"),
+    (EVENTBRITE, {"feeds": [{"name": "orders", "enabled": False}, {"name": "attendees", **held(True)}]}, "enable orders"),
+    (EVENTBRITE, {"feeds": [{"name": "orders", **held(True)}]}, "hold_for_parent does nothing for orders"),
+    (EVENTBRITE, {"feeds": attendees(floor_s=1000, ceiling_s=10)}, "floor_s: 1000 is above ceiling_s, which is 10"),
+    (EVENTBRITE, {"feeds": attendees(floor_s=1000)}, "floor_s: 1000 is above ceiling_s, which is 900"),
+    (EVENTBRITE, {"feeds": attendees(contract="os.path:join")}, "'os.path:join' is no contract: it is not made with tiers"),
+    (EVENTBRITE, {"feeds": attendees(contract="builtins:dict")}, "'builtins:dict' is no contract"),
+    (EVENTBRITE, {"feeds": attendees(contract="sync_pipeline.contracts.registration:RegistrationContract")},
+     "RegistrationContract' is no contract: it is not made with tiers and hold_for_parent"),
+    (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "modified": {"field": "a", "parm": "b"}}}]},
+     "unknown key `feeds.0.rest.modified.parm`; known keys there are: field, format, param$"),
+    (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "paging": {"kind": "cursor", "tokn": "b"}}}]},
+     "known keys there are: drift_guard, first_page"),
+    (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "pages": 1}}]}, "known keys there are: conditional, modified, overlap_s"),
+    (REST, {"limits": [{"limit": 10, "seconds": 1, "per": 1}]}, "known keys there are: burst, kind, limit"),
+    (REST, {"endpoint_limits": [{"endpoint": "/x", "limits": [{"limit": 10, "seconds": 1, "per": 1}]}]}, "burst, kind, limit"),
+    (REST, {"auth": {"grant": {"kind": "refresh_token", "path": "/t", "mint_limit": {"limit": 5, "seconds": 9, "per": 1}}}},
+     "known keys there are: burst, kind, limit"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "changes", "sentence"), WRONG)
+def test_what_would_do_nothing_is_one_sentence(base: dict[str, Any], changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        setup(base, **changes)
+    assert "\n" not in str(caught.value)
+
+
+RIGHT: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (EVENTBRITE, {"organizer": None, "events": ["1", "2"]}),
+    (EVENTBRITE, {"organization": None, "events": ["1"]}),
+    (PRETIX, {"events": ["Conf-2026", "a.b_c"]}),
+    (REST, {"auth": {"kind": "bearer", "name": "Authorization", "prefix": ""}}),
+    (REST, {"auth": {"kind": "header", "prefix": "Key "}}),
+    (REST, {"auth": {"kind": "query", "name": "key"}, "events": [], "organization": None}),
+    (REST, {"auth": {"kind": "none"}}),
+    (EVENTBRITE, {"feeds": attendees(**held(True))}),
+    (EVENTBRITE, {"feeds": [{"name": "attendees", **held(False)}]}),
+    (EVENTBRITE, {"feeds": attendees(floor_s=10, ceiling_s=10)}),
+]
+
+
+@pytest.mark.parametrize(("base", "changes"), RIGHT)
+def test_what_does_something_is_taken(base: dict[str, Any], changes: dict[str, Any]) -> None:
+    assert setup(base, **changes).feeds
+    assert (
+        setup(base, {f"SYNC_{base['name'].upper()}_TOKEN_ENV": "OTHER"}, **changes).connection.auth.secret_env
+        == "OTHER"
+    )
+
+
+def test_an_environment_that_does_nothing_is_refused_as_yaml_is() -> None:
+    with pytest.raises(ConfigurationError, match=r"environment \(SYNC_SHOP_…\): .* events: it does nothing for rest"):
+        setup(REST, {"SYNC_SHOP_EVENTS": "a,b"})
+
+
+@pytest.mark.parametrize("env", [{}, {"SYNC_EB_TOKEN_ENV": "OTHER"}])
+def test_a_ceiling_below_the_default_floor_lowers_it(env: dict[str, str]) -> None:
+    wishes = setup(EVENTBRITE, env, feeds=attendees(ceiling_s=2)).feeds["attendees"].wishes
+    assert (wishes.floor_s, wishes.ceiling_s) == (2, 2)
+
+
+@pytest.mark.parametrize("cron", ["every day", "61 3 * * *", "* * *", ""])
+def test_a_reconcile_that_is_never_due_is_one_sentence(cron: str) -> None:
+    component = VendorConnection(ConnectionConfig.parse({**EVENTBRITE, "reconcile_cron": cron}, where="defs.yaml"))
+    with pytest.raises(ConfigurationError, match=r"connection eb: reconcile_cron .* is no cron expression") as caught:
+        component.build_defs(None)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
