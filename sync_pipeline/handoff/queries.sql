@@ -40,7 +40,7 @@ select 'handoff:' || %(connection)s || '/' || %(feed)s || '/' || %(vendor_id)s, 
        jsonb_build_array(jsonb_build_object('code', %(code)s::text, 'path', 'handoff')), 'handoff-1'
 from dead having count(*) > 0
 on conflict (key) do update
-set status = 'open', raw = excluded.raw, codes = excluded.codes, problems = excluded.problems,
+set status = 'open', raw = excluded.raw, page_id = excluded.page_id, codes = excluded.codes, problems = excluded.problems,
     times_seen = q.times_seen + 1, last_seen = clock_timestamp(), resolved_at = null
 
 -- name: lost

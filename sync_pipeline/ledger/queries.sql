@@ -226,8 +226,9 @@ select q.key, q.raw, q.page_id from sync.quarantine q left join sync.page p on p
 where q.key = any(%(keys)s) and q.status = 'open' order by p.shown_at, q.page_id for update of q
 
 -- name: quarantine_resolve
+-- Only what was looked at: a later showing of the same record has the same key, and its own page.
 update sync.quarantine set status = %(status)s, resolved_at = clock_timestamp(), attempts = attempts + 1
-where key = any(%(keys)s) and status = 'open' returning key
+where (key, page_id) in (select * from unnest(%(keys)s::text[], %(pages)s::bigint[])) and status = 'open' returning key
 
 -- name: give_up
 -- The refused versions of discarded dead letters are settled as if they had been handed on: left in the outbox they would hold
@@ -247,7 +248,7 @@ set modified_at = excluded.modified_at, content_hash = excluded.content_hash, gi
 
 -- name: quarantine_again
 update sync.quarantine set attempts = attempts + 1, codes = %(codes)s, problems = %(problems)s,
-  contract_version = %(contract_version)s where key = %(key)s
+  contract_version = %(contract_version)s where key = %(key)s and page_id = %(page_id)s and status = 'open'
 
 -- name: compare_stage
 select s.vendor_id, s.page_id, s.modified_at,

@@ -99,15 +99,15 @@ class Quarantine:
     async def discard(self, chosen: QuarantineFilter, *, dry_run: bool = False) -> int:
         """Close rejections that will never be wanted; returns how many.
 
-        Of a refused handoff the version that was refused is given up; later ones are handed on.
+        Of a refused handoff the version that was refused is given up; later ones are handed on. One of which a later version
+        was rejected meanwhile stays open: nobody has looked at that.
         """
         rows = await self.find(chosen)
         if dry_run:
             return len(rows)
         async with self._db.transaction() as conn:
-            found = await conn.execute(
-                SQL.quarantine_resolve, {"keys": [row.key for row in rows], "status": "discarded"}
-            )
+            looked_at = [(row.key, row.page_id) for row in rows]
+            found = await conn.execute(SQL.quarantine_resolve, _resolved(looked_at, "discarded"))
             closed = [key for (key,) in await found.fetchall()]
             await conn.execute(SQL.give_up, {"keys": closed})
             return len(closed)
@@ -116,7 +116,8 @@ class Quarantine:
         """Put the chosen rejections of one connection through today's contract.
 
         What passes is applied by the ledger's version rule, so a newer row is never overwritten; what fails keeps its
-        row with today's codes. Orphans are applied if their parent is in the table by now; a dry run does not try them.
+        row with today's codes. A version that is rejected meanwhile takes over the row, which stays open. Orphans are
+        applied if their parent is in the table by now; a dry run does not try them.
         Idempotent: a crash in between leaves rows open whose records are already applied.
         """
         found = [row for row in await self.find(chosen) if row.feed.connection == setup.connection.name]
@@ -143,16 +144,16 @@ class Quarantine:
     ) -> tuple[int, Counter[str], Counts]:
         contract = setup.feeds[feed].contract
         codes: Counter[str] = Counter()
-        passed: list[str] = []
+        passed: list[tuple[str, int]] = []
         pages: dict[int, list[Canonical]] = {}
-        failed: list[tuple[str, Rejection]] = []
+        failed: list[tuple[str, int, Rejection]] = []
         for key, raw, page_id in await self._payloads([row.key for row in rows]):
             [outcome] = contract.check([parse_record(raw)])
             if isinstance(outcome, Canonical):
-                passed.append(key)
+                passed.append((key, page_id))
                 pages.setdefault(page_id, []).append(outcome)
             else:
-                failed.append((key, outcome))
+                failed.append((key, page_id, outcome))
                 codes.update({problem.code for problem in outcome.problems})
         if dry_run:
             return len(passed), codes, Counts(received=len(passed))
@@ -163,9 +164,9 @@ class Quarantine:
             resolution="replayed",
         )
         async with self._db.transaction() as conn:
-            await conn.execute(SQL.quarantine_resolve, {"keys": passed, "status": "replayed"})
-            for key, rejection in failed:
-                await conn.execute(SQL.quarantine_again, _again(key, rejection, contract.version))
+            await conn.execute(SQL.quarantine_resolve, _resolved(passed, "replayed"))
+            for key, page_id, rejection in failed:
+                await conn.execute(SQL.quarantine_again, _again(key, page_id, rejection, contract.version))
             self._crash.reach(CrashPoint.REPLAY_BEFORE_COMMIT)
         return len(passed), codes, sum(applied.counts, Counts())
 
@@ -188,9 +189,15 @@ def _parameters(chosen: QuarantineFilter) -> dict[str, Any]:
     }
 
 
-def _again(key: str, rejection: Rejection, contract_version: str) -> dict[str, Any]:
+def _resolved(looked_at: Sequence[tuple[str, int]], status: str) -> dict[str, Any]:
+    """`looked_at`: keys, and the pages that had shown the records by then."""
+    return {"keys": [key for key, _ in looked_at], "pages": [page for _, page in looked_at], "status": status}
+
+
+def _again(key: str, page_id: int, rejection: Rejection, contract_version: str) -> dict[str, Any]:
     return {
         "key": key,
+        "page_id": page_id,
         "codes": sorted({problem.code for problem in rejection.problems}),
         "problems": orjson.dumps([{"code": p.code, "path": p.path} for p in rejection.problems]).decode(),
         "contract_version": contract_version,
