@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 from psycopg import sql
 
 from sync_pipeline.handoff.sinks import Sink
@@ -82,7 +81,7 @@ class Handoff:
             report.dead += 1
             return True
         document, modified_at, content_hash = row
-        payload = orjson.dumps(document)
+        payload = document.encode()
         try:
             await self._sink.hand_on(idempotency_key(feed, vendor_id, modified_at, bytes(content_hash)), payload)
         except PermanentError:

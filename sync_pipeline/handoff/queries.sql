@@ -9,7 +9,8 @@ group by o.feed, o.vendor_id, o.table_name
 order by min(o.id) limit %(limit)s
 
 -- name: current_row
-select to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at', r.modified_at, r.content_hash from {target} r
+-- As text: what is beyond a float or 64 bits arrives as it was written.
+select (to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at')::text, r.modified_at, r.content_hash from {target} r
 where r.connection = %(connection)s and r.feed = %(feed)s and r.vendor_id = %(vendor_id)s
 
 -- name: handed

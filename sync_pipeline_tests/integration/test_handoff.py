@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from decimal import Decimal
 from importlib.resources import files
 
 import orjson
@@ -49,6 +51,30 @@ async def test_changes_are_handed_on_once_in_order(ledger: Ledger, database: Dat
     assert [(name, size) for _, name, size in receiver.got] == [("a", 1), ("b", 1), ("b", 3)]
     assert len({key for key, _, _ in receiver.got}) == 3
     assert await rows(database, "select count(*) from sync.outbox") == [(0,)]
+
+
+async def test_numbers_are_handed_on_as_they_stand(ledger: Ledger, database: Database) -> None:
+    """No float holds them, and no 64 bits."""
+    payloads: list[bytes] = []
+
+    class Noting(Receiver):
+        async def hand_on(self, key: str, payload: bytes) -> None:
+            payloads.append(payload)
+
+    async with database.transaction() as conn:
+        await conn.execute(
+            "alter table canon.thing add amount numeric(30, 2) not null default '1234567890123456789.10',"
+            """ add metadata jsonb not null default '{"reference": 1e20, "name": "Zoë"}'"""
+        )
+    await apply(ledger, database, thing("a"))
+    assert (await Handoff(database, Noting()).deliver("shop")).handed == 1
+    [payload] = payloads
+    assert b'"amount": 1234567890123456789.10' in payload
+    assert json.loads(payload, parse_float=Decimal) == {
+        "connection": "shop", "feed": "things", "vendor_id": "a", "name": "n", "size": 1,
+        "modified_at": "2026-01-01T00:00:00+00:00", "contract_version": "1",
+        "amount": Decimal("1234567890123456789.10"), "metadata": {"reference": 10**20, "name": "Zoë"},
+    }  # fmt: skip
 
 
 async def test_an_outage_keeps_rows_waiting(ledger: Ledger, database: Database) -> None:
