@@ -4,7 +4,8 @@
     ├── TransientError     the vendor or the network failed; the same request may succeed later
     ├── ClientFault        our side is wrong and an operator must act
     │   ├── ConfigurationError   YAML, environment, database URL
-    │   └── AuthenticationError  the vendor refused our credential
+    │   ├── AuthenticationError  the vendor refused our credential
+    │   └── StoreRefused         the database refused a statement; its transaction was rolled back
     ├── PermanentError     this request can never succeed as it is
     │   ├── CursorExpired    the vendor no longer knows our token: fall back to window + last key
     │   └── ExpansionFailed  the vendor cannot add what was asked for beside the records: fall back to them alone
@@ -58,6 +59,15 @@ class ConfigurationError(ClientFault):
 
 class AuthenticationError(ClientFault):
     """The vendor refused the credential (401, 403)."""
+
+
+class StoreRefused(ClientFault):
+    """The database refused a statement, whatever the record was that it could not take: its own words may quote that one, so
+    only `sqlstate` is kept (None: the driver refused it)."""
+
+    def __init__(self, message: str, *, sqlstate: str | None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class PermanentError(SyncError):

@@ -7,16 +7,19 @@ ask a price for each.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import zstandard
 
+from sync_pipeline.kernel.errors import ConfigurationError, TransientError
 from sync_pipeline.kernel.feed import Reply
 
 LEVEL = 3
@@ -30,10 +33,12 @@ class ObjectStore(Protocol):
     def put(self, replies: Sequence[Reply]) -> list[str]:
         """Keep the bodies together; returns the key of each: the object, the place of its frame in it, and its own hash.
 
-        Durable when it returns; keeping the same again is a no-op."""
+        Durable when it returns; keeping the same again is a no-op. Raises TransientError when they cannot be kept, and
+        ConfigurationError when that is not allowed."""
 
     def get(self, key: str) -> bytes:
-        """The page kept under `key`. Raises LookupError if it is gone, ValueError if its hash does not match."""
+        """The page kept under `key`. Raises LookupError if it is gone, ValueError if its hash does not match, and what `put`
+        raises when it cannot be read."""
 
 
 class _Packed(NamedTuple):
@@ -83,6 +88,28 @@ def _unpacked(place: _Place, frame: bytes) -> bytes:
     return body
 
 
+KEEP = "keep a page", "nothing was registered, and the page is asked for again"
+READ = "read a page", "the page stays landed, and is read again"
+
+
+@contextmanager
+def _failing(failure: type[Exception], doing: str, until_then: str) -> Iterator[None]:
+    """Turn what the storage raises into an error of the tree, by its class and code: its text names places and accounts.
+
+    A right that is lacking is no outage: no second try gets it.
+    """
+    try:
+        yield
+    except PermissionError:
+        raise ConfigurationError(
+            f"the object store may not {doing}: the process lacks the right; give it, or correct SYNC_LANDING_URL; {until_then}"
+        ) from None
+    except failure as error:
+        code = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
+        named = " ".join(filter(None, [type(error).__name__, code]))
+        raise TransientError(f"the object store could not {doing} ({named}); {until_then}") from None
+
+
 class LocalObjects:
     """A directory. An object is written beside its place, flushed to disk and renamed, so that it is whole or absent."""
 
@@ -92,13 +119,30 @@ class LocalObjects:
     def put(self, replies: Sequence[Reply]) -> list[str]:
         packed = _pack(replies)
         path = self._root / packed.name
-        if path.exists():
-            return packed.keys
+        with _failing(OSError, *KEEP):
+            if not path.exists():
+                self._write(path, packed.content)
+        return packed.keys
+
+    def get(self, key: str) -> bytes:
+        place = _place(key)
+        with _failing(OSError, *READ):
+            try:
+                with (self._root / place.name).open("rb") as file:
+                    file.seek(place.start)
+                    frame = file.read(place.end - place.start)
+            except FileNotFoundError:
+                frame = None
+        if frame is None:
+            raise LookupError(f"landed page {place.name} is not in {self._root}")
+        return _unpacked(place, frame)
+
+    def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(packed.content)
+                file.write(content)
                 file.flush()
                 os.fdatasync(file.fileno())
             os.rename(name, path)
@@ -106,16 +150,6 @@ class LocalObjects:
             Path(name).unlink(missing_ok=True)
             raise
         self._sync_directory(path.parent)
-        return packed.keys
-
-    def get(self, key: str) -> bytes:
-        place = _place(key)
-        try:
-            with (self._root / place.name).open("rb") as file:
-                file.seek(place.start)
-                return _unpacked(place, file.read(place.end - place.start))
-        except FileNotFoundError:
-            raise LookupError(f"landed page {place.name} is not in {self._root}") from None
 
     @staticmethod
     def _sync_directory(path: Path) -> None:
@@ -137,17 +171,21 @@ class RemoteObjects:
     def put(self, replies: Sequence[Reply]) -> list[str]:
         packed = _pack(replies)
         path = f"{self._root}/{packed.name}"
-        if not self._fs.exists(path):
-            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            self._fs.pipe_file(path, packed.content)
+        with _failing(Exception, *KEEP):  # each file system has errors of its own
+            if not self._fs.exists(path):
+                self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                self._fs.pipe_file(path, packed.content)
         return packed.keys
 
     def get(self, key: str) -> bytes:
         place = _place(key)
-        try:
-            frame = bytes(self._fs.cat_file(f"{self._root}/{place.name}", start=place.start, end=place.end))
-        except FileNotFoundError:
-            raise LookupError(f"landed page {place.name} is not in the object store") from None
+        with _failing(Exception, *READ):
+            try:
+                frame = bytes(self._fs.cat_file(f"{self._root}/{place.name}", start=place.start, end=place.end))
+            except FileNotFoundError:
+                frame = None
+        if frame is None:
+            raise LookupError(f"landed page {place.name} is not in the object store")
         return _unpacked(place, frame)
 
 

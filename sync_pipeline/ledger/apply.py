@@ -6,16 +6,16 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from psycopg import AsyncConnection, errors
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
 
 from sync_pipeline.kernel.canonical import Counts, Rejection
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import Fenced, InvariantViolation
+from sync_pipeline.kernel.errors import Fenced, InvariantViolation, StoreRefused
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.ledger.checked import CheckedPage, Target
 from sync_pipeline.ledger.copying import copy_new, copy_to_stage
@@ -109,11 +109,15 @@ class Ledger:
         if likely_new and not any(record.parent for page in pages for record in page.valid):
             if after is not None:
                 await after
-            # A row that came from elsewhere since the look at the table: the stage takes it as it is.
-            with suppress(errors.UniqueViolation):
+            try:
                 applied = await self._apply(target, pages, fence, count, resolution, new=True)
-                if applied is not None:
-                    return applied
+            except StoreRefused as error:
+                # A row that came from elsewhere since the look at the table: the stage takes it as it is.
+                if error.sqlstate != UniqueViolation.sqlstate:
+                    raise
+                applied = None
+            if applied is not None:
+                return applied
             after = None
         applied = await self._apply(target, pages, fence, count, resolution, after=after)
         assert applied is not None

@@ -31,7 +31,8 @@ class Unreadable(PermanentError):
 
 
 async def records_of(setup: Setup, objects: ObjectStore, page: LandedPage) -> Sequence[RawRecord]:
-    """The records of one landed page, as the vendor module reads them today. Raises Unreadable."""
+    """The records of one landed page, as the vendor module reads them today. Raises Unreadable; and what an object store
+    raises that is away: its pages are not lost."""
     try:
         body = await asyncio.to_thread(objects.get, page.object_key)
     except (LookupError, ValueError) as error:

@@ -128,7 +128,13 @@ class Session:
         sources = self._sources(feeds)
         budget = Budget(self._options.max_calls)
         reports = {source: FeedReport(source) for source in sources}
-        await asyncio.gather(*(self._run_feed(source, reports[source], budget, deadline) for source in sources))
+        polling = [asyncio.create_task(self._run_feed(source, reports[source], budget, deadline)) for source in sources]
+        try:
+            await asyncio.gather(*polling)
+        finally:  # whoever is cut off gives back its lease
+            for task in polling:
+                task.cancel()
+            await asyncio.gather(*polling, return_exceptions=True)
         targets = self._setup.targets()
         dead = await self._effects.ledger.expire_held(targets, ttl_s=self._options.held_ttl_s)
         for target in targets:
@@ -164,12 +170,22 @@ class Session:
         except Fenced as fenced:
             report.error = fenced
             self._log.warning("feed was taken over by another worker", feed=source)
-            return
         except (TransientError, ClientFault, PermanentError) as error:
             report.error = error
             await self._landing.record_error(connection.name, yields, error)
             self._log.warning("feed stopped", feed=source, error=type(error).__name__, reason=str(error))
-        await self._landing.release(lease)
+        finally:
+            if not isinstance(report.error, Fenced):
+                await asyncio.shield(asyncio.create_task(self._give_back(lease)))
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Whatever ended the feed is not hidden by the store's being away: the lease ends by itself then."""
+        try:
+            await self._landing.release(lease)
+        except SyncError as error:
+            self._log.warning(
+                "lease could not be given back; it ends by itself", feed=lease.feed.feed, reason=str(error)
+            )
 
     @asynccontextmanager
     async def _held(self, lease: Lease) -> AsyncIterator[None]:

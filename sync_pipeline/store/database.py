@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from sync_pipeline.kernel.errors import ConfigurationError, TransientError
+from sync_pipeline.kernel.errors import ConfigurationError, StoreRefused, TransientError
 from sync_pipeline.store.embedded import Embedded, data_dir
 
 CONNECT_TIMEOUT_S = 10
@@ -95,9 +95,10 @@ class Database:
     async def transaction(self, *, patience_s: float = PATIENCE_S) -> AsyncIterator[AsyncConnection[Any]]:
         """One transaction: committed when the block ends, rolled back when it raises.
 
-        Raises TransientError when the connection is lost or none is free in `patience_s`.
+        Raises TransientError when the connection is lost or none is free in `patience_s`, StoreRefused when the database
+        refuses a statement.
         """
-        with _lost_is_transient(patience_s):
+        with _in_our_words(patience_s):
             async with self._transactions.connection(timeout=patience_s) as conn:
                 yield conn
 
@@ -106,7 +107,7 @@ class Database:
     ) -> list[tuple[Any, ...]]:
         """One statement, committed by itself: one round trip instead of three. Its rows. After a deadlock it is done again;
         raises as `transaction` does."""
-        with _lost_is_transient(patience_s):
+        with _in_our_words(patience_s):
             # Not `connection()`, which ends a transaction that there is none of; and rows in the server's own form: what a
             # grant waits for is as much this side's work as the server's.
             conn, self._in_hand = self._in_hand, None
@@ -137,7 +138,7 @@ async def _in_spite_of_deadlocks(
 
 
 @contextmanager
-def _lost_is_transient(patience_s: float) -> Iterator[None]:
+def _in_our_words(patience_s: float) -> Iterator[None]:
     try:
         yield
     except PoolTimeout:
@@ -148,6 +149,12 @@ def _lost_is_transient(patience_s: float) -> Iterator[None]:
         raise TransientError(
             f"the database connection was lost ({type(error).__name__}); the transaction was rolled back and its work will "
             "be done again"
+        ) from None
+    except psycopg.Error as error:  # Postgres quotes rows in its details and in the context of a COPY
+        raise StoreRefused(
+            f"the database refused a statement ({type(error).__name__}, SQLSTATE {error.sqlstate or 'none'}); the transaction "
+            "was rolled back and is tried again, with the same result until the cause is removed: the server's log names it",
+            sqlstate=error.sqlstate,
         ) from None
 
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from sync_pipeline.kernel.errors import ConfigurationError, Fenced
+from sync_pipeline.kernel.errors import ConfigurationError, Fenced, TransientError
 from sync_pipeline.kernel.feed import Cursor, FeedId, Reply
 from sync_pipeline.landing.objects import LocalObjects, RemoteObjects, open_objects
 from sync_pipeline.landing.pages import FetchedPage, Landing
@@ -168,6 +172,54 @@ def test_a_changed_object_is_noticed(tmp_path: Path) -> None:
     paths[1].write_bytes(b"not zstd")
     with pytest.raises(ValueError, match="does not match"):
         store.get(two)
+
+
+class Unwell(MemoryFileSystem):
+    """A file system of which everything fails."""
+
+    protocol = "unwell"
+    failure: Exception = RuntimeError("bucket-of-someone")
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        raise self.failure
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        raise self.failure
+
+
+@pytest.mark.parametrize("doing", ["put", "get"])
+@pytest.mark.parametrize(
+    ("failure", "kind", "told"),
+    [
+        (RuntimeError("bucket-of-someone"), TransientError, r"\(RuntimeError\)"),
+        (OSError(5, "bucket-of-someone"), TransientError, r"\(OSError EIO\)"),
+        (PermissionError(13, "bucket-of-someone"), ConfigurationError, "lacks the right"),
+    ],
+    ids=["its own", "input and output", "not allowed"],
+)
+def test_a_remote_store_that_fails_is_named_by_its_error(
+    doing: str, failure: Exception, kind: type[Exception], told: str
+) -> None:
+    fsspec.register_implementation("unwell", Unwell, clobber=True)
+    store = open_objects("unwell://bucket-of-someone")
+    key = RemoteObjects("memory://other").put(replies(b"{}"))[0]
+    Unwell.failure = failure
+    with pytest.raises(kind, match=told) as caught:
+        store.put(replies(b"{}")) if doing == "put" else store.get(key)
+    assert "bucket-of-someone" not in str(caught.value)
+
+
+def test_a_local_store_that_fails_is_no_page_that_is_gone(tmp_path: Path) -> None:
+    store = LocalObjects(tmp_path)
+    [key] = store.put(replies(b"{}"))
+    shutil.rmtree(tmp_path / "pages")
+    with pytest.raises(LookupError):
+        store.get(key)
+    (tmp_path / "pages").write_bytes(b"")
+    for fails in (lambda: store.get(key), lambda: store.put(replies(b"{}"))):
+        with pytest.raises(TransientError, match=r"the object store could not .* \(\w+ E\w+\)") as caught:
+            fails()
+        assert str(tmp_path) not in str(caught.value)
 
 
 async def test_what_a_repair_lists_was_shown_when_its_listing_began(database: Database) -> None:

@@ -3,10 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from psycopg.errors import CheckViolation
 
 from sync_pipeline.kernel.canonical import Counts
-from sync_pipeline.kernel.errors import Fenced, InvariantViolation
+from sync_pipeline.kernel.errors import Fenced, InvariantViolation, StoreRefused
 from sync_pipeline.kernel.feed import FeedId, RawRecord
 from sync_pipeline.landing.pages import Landing
 from sync_pipeline.ledger.apply import Ledger
@@ -79,7 +78,7 @@ async def test_a_lost_record_aborts_the_page(ledger: Ledger, database: Database)
 
 async def test_the_database_itself_refuses_unconserved_counts(ledger: Ledger, database: Database) -> None:
     await apply(ledger, database, thing("a"))
-    with pytest.raises(CheckViolation):
+    with pytest.raises(StoreRefused, match="CheckViolation"):
         await rows(database, "update sync.page set received = received + 1 returning 1")
 
 

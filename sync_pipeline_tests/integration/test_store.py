@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from sync_pipeline.kernel.errors import ConfigurationError, TransientError
+from sync_pipeline.kernel.errors import ConfigurationError, StoreRefused, TransientError
 from sync_pipeline.store.database import Database, dagster_url, database_url, text_array, unreachable
 from sync_pipeline.store.embedded import LONGEST_SOCKET_PATH, Embedded, data_dir
 from sync_pipeline.store.migrate import migrate
@@ -393,7 +393,7 @@ class TestTransactions:
         """A statement commits by itself; its connection, the only one here, does not go on doing so."""
         async with Database.open(database_url, max_size=1) as database:
             await database.statement("create table t (n int)", {})
-            with pytest.raises((psycopg.errors.DivisionByZero, TimeoutError)):
+            with pytest.raises((StoreRefused, TimeoutError)):
                 await asyncio.wait_for(database.statement(statement, {}), 0.3)
             async with database.transaction() as conn:
                 await conn.execute("insert into t values (1)")
@@ -401,6 +401,37 @@ class TestTransactions:
             assert await database.statement("select count(*) from t", {}) == [(0,)]
             idle = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%%'"
             assert await database.statement(idle, {}) == [(0,)]
+
+    async def test_a_refused_statement_is_named_by_its_code_and_not_by_its_values(self, database: Database) -> None:
+        async with database.transaction() as conn:
+            await conn.execute("create table t (n int unique)")
+
+        async def copies() -> None:
+            async with database.transaction() as conn, conn.cursor().copy("copy t from stdin") as copy:
+                await copy.write(b"4711x\n")
+
+        async def inserts() -> None:
+            async with database.transaction() as conn:
+                await conn.execute("insert into t values (4711), (4711)")
+
+        async def divides() -> None:
+            await database.statement("select %(n)s / 0", {"n": 4711})
+
+        async def misuses() -> None:
+            await database.statement("select %(n)s", {"other": 4711})
+
+        for refused, named, sqlstate in (
+            (copies, "InvalidTextRepresentation", "22P02"),
+            (inserts, "UniqueViolation", "23505"),
+            (divides, "DivisionByZero", "22012"),
+            (misuses, "ProgrammingError", None),
+        ):
+            with pytest.raises(StoreRefused, match=f"{named}, SQLSTATE {sqlstate or 'none'}") as caught:
+                await refused()
+            assert caught.value.sqlstate == sqlstate
+            assert "4711" not in repr(caught.value)
+            assert caught.value.__suppress_context__, "a traceback would quote what Postgres said"
+        assert await database.statement("select count(*) from t", {}) == [(0,)]
 
     @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
