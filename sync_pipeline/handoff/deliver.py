@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg import sql
+from psycopg import AsyncConnection, sql
 
 from sync_pipeline.handoff.sinks import Sink
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import PermanentError, TransientError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.ledger.checked import Target
-from sync_pipeline.store.database import Database
+from sync_pipeline.store.database import IDLE_S, Database
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__)
 BATCH = 100
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
+LONGEST_ANSWER_S = IDLE_S / 2
+"""For the receiver's answer, whatever the connection's timeout: the transaction that waits for it must not be ended."""
 
 
 HANDOFF_CODES = ("HANDOFF_REFUSED", "NO_EFFECT", "NO_ROW")
@@ -52,57 +54,72 @@ class Handoff:
     async def deliver(self, connection: str, *, stop: asyncio.Event | None = None) -> HandoffReport:
         """Hand on all that waits. Several changes of one registration that wait together are handed on as the newest.
 
+        What another worker is just handing on is left to it, with what came after.
         `stop`: ends it between two records. Cancelling it instead may leave one sent and not noted, to be sent again.
         """
         report = HandoffReport()
         stop = stop or asyncio.Event()
-        while not report.postponed and not stop.is_set():
+        ours = True
+        while ours and not report.postponed and not stop.is_set():
             async with self._db.transaction() as conn:
                 found = await conn.execute(SQL.claim, {"connection": connection, "limit": BATCH})
                 waiting = await found.fetchall()
-            if not waiting:
-                break
-            for number, feed, vendor_id, table, attempts in waiting:
-                if stop.is_set() or not await self._one(
-                    FeedId(connection, feed), number, vendor_id, table, attempts, report
-                ):
+            ours = False
+            for feed, vendor_id, table, attempts in waiting:
+                if stop.is_set():
+                    break
+                ours = await self._one(FeedId(connection, feed), vendor_id, table, report) or ours
+                if report.postponed:
+                    await self._postpone(connection, attempts)
                     break
         return report
 
-    async def _one(
-        self, feed: FeedId, number: int, vendor_id: str, table: str, attempts: int, report: HandoffReport
-    ) -> bool:
-        names = {"connection": feed.connection, "feed": feed.feed, "vendor_id": vendor_id, "id": number}
+    async def _one(self, feed: FeedId, vendor_id: str, table: str, report: HandoffReport) -> bool:
+        """False when another worker is at it.
+
+        The transaction idles while the receiver is asked, and takes no second connection: as many may deliver at once as there
+        are connections.
+        """
+        names = {"connection": feed.connection, "feed": feed.feed, "vendor_id": vendor_id}
         async with self._db.transaction() as conn:
-            statement = sql.SQL(SQL.current_row).format(target=sql.Identifier(*table.split(".")))
+            locked = await (await conn.execute(SQL.alone, {"lock": f"handoff:{feed}/{vendor_id}"})).fetchone()
+            if locked != (True,):
+                return False
+            statement = sql.SQL(SQL.to_send).format(target=sql.Identifier(*table.split(".")))
             row = await (await conn.execute(statement, names)).fetchone()
-        if row is None:
-            await self._bury(names, b"{}", "NO_ROW")
-            report.dead += 1
-            return True
-        document, modified_at, content_hash = row
-        payload = document.encode()
-        try:
-            await self._sink.hand_on(idempotency_key(feed, vendor_id, modified_at, bytes(content_hash)), payload)
-        except PermanentError:
-            await self._bury(names, payload, "HANDOFF_REFUSED")
-            report.dead += 1
-            return True
-        except TransientError:
-            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts, 10))
-            async with self._db.transaction() as conn:
-                await conn.execute(SQL.postpone, {"connection": feed.connection, "seconds": pause})
-            report.postponed = True
-            return False
-        self._crash.reach(CrashPoint.HANDOFF_SENT)
-        async with self._db.transaction() as conn:
-            await conn.execute(SQL.handed, {**names, "modified_at": modified_at, "content_hash": content_hash})
+            if row is None:
+                return True
+            number, document, modified_at, content_hash = row
+            if document is None:
+                await _bury(conn, {**names, "id": number}, b"{}", "NO_ROW")
+                report.dead += 1
+                return True
+            payload = document.encode()
+            try:
+                key = idempotency_key(feed, vendor_id, modified_at, bytes(content_hash))
+                async with asyncio.timeout(LONGEST_ANSWER_S):
+                    await self._sink.hand_on(key, payload)
+            except PermanentError:
+                await _bury(conn, {**names, "id": number}, payload, "HANDOFF_REFUSED")
+                report.dead += 1
+                return True
+            except (TransientError, TimeoutError):
+                report.postponed = True
+                return True
+            self._crash.reach(CrashPoint.HANDOFF_SENT)
+            noted = {**names, "id": number, "modified_at": modified_at, "content_hash": content_hash}
+            await conn.execute(SQL.handed, noted)
         report.handed += 1
         return True
 
-    async def _bury(self, names: dict[str, Any], payload: bytes, code: str) -> None:
+    async def _postpone(self, connection: str, attempts: int) -> None:
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts, 10))
         async with self._db.transaction() as conn:
-            await conn.execute(SQL.bury, {**names, "code": code, "payload": payload})
+            await conn.execute(SQL.postpone, {"connection": connection, "seconds": pause})
+
+
+async def _bury(conn: AsyncConnection[Any], names: dict[str, Any], payload: bytes, code: str) -> None:
+    await conn.execute(SQL.bury, {**names, "code": code, "payload": payload})
 
 
 async def find_lost(database: Database, target: Target) -> int:

@@ -1,6 +1,6 @@
 -- name: claim
--- The newest waiting change of each entity, oldest first. An entity with a dead change waits until that is resolved.
-select max(o.id), o.feed, o.vendor_id, o.table_name, max(o.attempts)
+-- Entities with waiting changes, those that wait longest first. An entity with a dead change waits until that is resolved.
+select o.feed, o.vendor_id, o.table_name, max(o.attempts)
 from sync.outbox o
 where o.connection = %(connection)s and o.status = 'waiting' and o.next_attempt_at <= clock_timestamp()
   and not exists (select 1 from sync.outbox d where d.status = 'dead' and d.connection = o.connection
@@ -8,10 +8,18 @@ where o.connection = %(connection)s and o.status = 'waiting' and o.next_attempt_
 group by o.feed, o.vendor_id, o.table_name
 order by min(o.id) limit %(limit)s
 
--- name: current_row
--- As text: what is beyond a float or 64 bits arrives as it was written.
-select (to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at')::text, r.modified_at, r.content_hash from {target} r
-where r.connection = %(connection)s and r.feed = %(feed)s and r.vendor_id = %(vendor_id)s
+-- name: alone
+-- One worker at a time hands on a registration, so that an older version never arrives after a newer one.
+select pg_try_advisory_xact_lock(hashtextextended(%(lock)s, 0))
+
+-- name: to_send
+-- Looked at again under the lock: another worker may have handed it on, or had it refused. Changes and row in one look: what is
+-- sent is the newest of them. The row as text: what is beyond a float or 64 bits arrives as it was written.
+select o.id, (to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at')::text, r.modified_at, r.content_hash
+from (select max(id) as id from sync.outbox
+      where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s
+      having bool_and(status = 'waiting')) o
+left join {target} r on r.connection = %(connection)s and r.feed = %(feed)s and r.vendor_id = %(vendor_id)s
 
 -- name: handed
 with gone as (

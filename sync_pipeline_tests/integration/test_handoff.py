@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -190,3 +191,68 @@ async def test_what_was_discarded_before_given_up_was_known_holds_up_nothing_mor
     receiver.refuse = ""
     assert (await handoff.deliver("shop")).handed == 1
     assert receiver.got == [(receiver.got[0][0], "a", 7)]
+
+
+@dataclass
+class Slow(Receiver):
+    """Its first request is under way until it may `go_on`."""
+
+    sent: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hand_on(self, key: str, payload: bytes) -> None:
+        if not self.sent.is_set():
+            self.sent.set()
+            await self.go_on.wait()
+        await super().hand_on(key, payload)
+
+
+async def test_an_older_version_never_arrives_after_a_newer_one(ledger: Ledger, database: Database) -> None:
+    receiver = Slow()
+    await apply(ledger, database, thing("a", size=1))
+    first = asyncio.create_task(Handoff(database, receiver).deliver("shop"))
+    await receiver.sent.wait()
+    await apply(ledger, database, thing("a", when=1, size=2), thing("b"))
+    beside = await Handoff(database, receiver).deliver("shop")
+    assert beside.handed == 1, "the other one is left to who is at it"
+    receiver.go_on.set()
+    assert (await first).handed == 2
+    assert [(name, size) for _, name, size in receiver.got] == [("b", 1), ("a", 1), ("a", 2)]
+    assert await rows(database, "select count(*) from sync.outbox") == [(0,)]
+
+
+async def test_what_came_before_it_was_sent_is_not_sent_again(ledger: Ledger, database: Database) -> None:
+    """`a` is claimed together with `b`; while that is under way, `a` changes, or is handed on by another worker."""
+    for handed_beside in (False, True):
+        receiver = Slow()
+        await apply(ledger, database, thing("b", when=handed_beside), thing("a", when=handed_beside))
+        first = asyncio.create_task(Handoff(database, receiver).deliver("shop"))
+        await receiver.sent.wait()
+        await apply(ledger, database, thing("a", when=7 + handed_beside, size=7))
+        if handed_beside:
+            assert (await Handoff(database, receiver).deliver("shop")).handed == 1
+        receiver.go_on.set()
+        await first
+        assert sorted((name, size) for _, name, size in receiver.got) == [("a", 7), ("b", 1)]
+        assert await rows(database, "select count(*) from sync.outbox") == [(0,)]
+
+
+async def test_a_receiver_that_never_answers_is_tried_again(
+    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_pipeline.handoff.deliver.LONGEST_ANSWER_S", 0.01)
+    await apply(ledger, database, thing("a"))
+    report = await Handoff(database, Slow()).deliver("shop")
+    assert (report.handed, report.dead, report.postponed) == (0, 0, True)
+    assert await rows(database, "select status, attempts from sync.outbox") == [("waiting", 1)]
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_workers_share_what_waits(ledger: Ledger, database: Database, connections: int) -> None:
+    receiver = Receiver()
+    await apply(ledger, database, *(thing(f"t{number}") for number in range(30)))
+    async with Database.open(database.url, max_size=connections) as pool:
+        reports = await asyncio.gather(*(Handoff(pool, receiver).deliver("shop") for _ in range(4)))
+    assert sum(report.handed for report in reports) == 30
+    assert sorted(name for _, name, _ in receiver.got) == sorted(f"t{number}" for number in range(30))
+    assert await rows(database, "select count(*) from sync.outbox") == [(0,)]
