@@ -70,6 +70,10 @@ with classed as materialized (
   on conflict (connection, feed, vendor_id) do update
   set {assignments}, modified_at = excluded.modified_at, content_hash = excluded.content_hash,
       page_id = excluded.page_id, contract_version = excluded.contract_version, applied_at = clock_timestamp()
+  -- The row may have come since `classed` looked: a parent's transaction releases a held version under a lock of its own.
+  where t.modified_at < excluded.modified_at
+     or (t.modified_at = excluded.modified_at
+         and (t.page_id = excluded.page_id or not sync.shown_later(t.page_id, excluded.page_id)))
   returning vendor_id, modified_at, content_hash, page_id
 ), handed as (
   insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name)
@@ -97,7 +101,15 @@ with classed as materialized (
      or (h.modified_at = excluded.modified_at and not sync.shown_later(h.page_id, excluded.page_id)
          and (h.content_hash, h.parent_id) is distinct from (excluded.content_hash, excluded.parent_id))
 )
-select page_id, outcome, count(*)::integer from classed group by page_id, outcome
+select page_id, outcome, count(*)::integer
+from (select page_id, outcome from classed where outcome <> 'applied'
+      union all
+      select page_id, 'applied' from written
+      union all
+      (select page_id, 'superseded' from classed where outcome = 'applied'
+       except all
+       select page_id, 'superseded' from written)) judged
+group by page_id, outcome
 
 -- name: quarantine_cured
 -- An orphan's dead letter ends when the orphan is in the table and nothing newer of it waits.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import psycopg
+import pytest
 
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.feed import RawRecord
@@ -152,3 +154,52 @@ async def test_within_one_stamp_the_version_fetched_later_waits(ledger: Ledger, 
     await children(ledger, database, thing("c", parent="p", size=1), fetched=1)
     await parents(ledger, database, "p")
     assert await rows(database, STORED) == [("c", 2)]
+
+
+class Paused(Ledger):
+    """Stops before it commits, until it may `go_on`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.settled, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def _settle(self, *args: Any) -> int:
+        released = await super()._settle(*args)
+        self.settled.set()
+        await self.go_on.wait()
+        return released
+
+
+@pytest.mark.parametrize(
+    ("when", "counts", "size"),
+    [(1, Counts(1, superseded=1), 2), (2, Counts(1, superseded=1), 2), (3, Counts(1, applied=1), 9)],
+    ids=["older", "same stamp, shown before", "newer"],
+)
+async def test_what_a_parent_is_just_releasing_is_not_overwritten_by_an_older_version(
+    ledger: Ledger, database: Database, when: int, counts: Counts, size: int
+) -> None:
+    # The child's transaction does not see a parent that is applied beside it: it is held until the next parent comes.
+    first = Paused(database)
+    applying = asyncio.create_task(parents(first, database, "p"))
+    await first.settled.wait()
+    assert await children(ledger, database, thing("k", when=2, size=2, parent="p")) == Counts(1, held=1)
+    first.go_on.set()
+    await applying
+    second = Paused(database)
+    applying = asyncio.create_task(parents(second, database, "q"))
+    await second.settled.wait()
+    other = asyncio.create_task(children(ledger, database, thing("k", when=when, size=9, parent="p"), fetched=1))
+    waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'"
+    async with asyncio.timeout(20):
+        while not await rows(database, waits):
+            assert not other.done()
+    second.go_on.set()
+    assert await applying == 1
+    assert await other == counts
+    assert await rows(database, STORED) == [("k", size)]
+    assert await rows(database, HANDED) == ([("k", 2), ("k", 3)] if when == 3 else [("k", 2)])
+    assert await rows(database, "select applied, superseded from sync.page where feed = 'children' order by id") == [
+        (0, 0),
+        (counts.applied, counts.superseded),
+    ]
+    assert await rows(database, HELD) == []
