@@ -14,6 +14,7 @@ from sync_pipeline.ledger.statements import SQL, Statements
 from sync_pipeline.store.database import Database
 
 NEWER_IN_QUARANTINE = "newer_in_quarantine"
+OLDER_AT_VENDOR = "older_at_vendor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class Difference:
 
     causes: missing_in_store, stale_in_store (the vendor's is newer), altered_in_store (same version, other values: someone
     wrote to the table), changed_unstamped (same stamp, but the vendor itself shows other values than before),
-    missing_at_vendor, newer_in_quarantine (the vendor's newer version is invalid: the row is the last valid one).
+    missing_at_vendor, older_at_vendor (other values under an older stamp, which never replace the row: the vendor was restored
+    from a backup, or its clock corrected), newer_in_quarantine (the vendor's newer version is invalid: the row is the last
+    valid one).
     """
 
     vendor_id: str
@@ -41,15 +44,16 @@ class Comparer:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def differences(self, target: Target, pages: Sequence[CheckedPage]) -> list[Difference]:
-        """Valid records of `pages` that the store lacks, or holds in an older or another form."""
+    async def differences(self, target: Target, pages: Sequence[CheckedPage], *, began: datetime) -> list[Difference]:
+        """Valid records of `pages` that the store lacks, or holds in an older or another form. `began`: when the listing did, by
+        the database's clock."""
         if not any(page.valid for page in pages):
             return []
         statements = Statements.of(target)
         async with self._db.transaction() as conn:
             await conn.execute(statements.create)
             await copy_to_stage(conn, statements, newest_of([page.shown for page in pages]).standing)
-            found = await conn.execute(statements.compare, statements.parameters)
+            found = await conn.execute(statements.compare, {**statements.parameters, "began": began})
             return [Difference(row[0], row[3], row[2], row[1]) for row in await found.fetchall()]
 
     async def unseen(self, target: Target, *, start: datetime, end: datetime, seen: Sequence[str]) -> list[Difference]:

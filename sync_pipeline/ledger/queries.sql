@@ -263,9 +263,12 @@ update sync.quarantine set attempts = attempts + 1, codes = %(codes)s, problems 
   contract_version = %(contract_version)s where key = %(key)s and page_id = %(page_id)s and status = 'open'
 
 -- name: compare_stage
+-- An older stamp with the same values is no difference, and a row applied since the listing `began` may be of a version that the
+-- vendor made after it showed the page.
 select s.vendor_id, s.page_id, s.modified_at,
        case when t.vendor_id is null then 'missing_in_store'
             when s.modified_at > t.modified_at then 'stale_in_store'
+            when s.modified_at < t.modified_at then 'older_at_vendor'
             else 'altered_in_store' end as cause
 from {stage} s
 left join {target} t on t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = s.vendor_id
@@ -273,7 +276,8 @@ where (t.vendor_id is null and not exists (
          select 1 from sync.held h
          where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = s.vendor_id))
    or s.modified_at > t.modified_at
-   or (s.modified_at = t.modified_at and ({stage_columns}) is distinct from ({target_columns}))
+   or ((s.modified_at = t.modified_at or (s.modified_at < t.modified_at and t.applied_at < %(began)s))
+       and ({stage_columns}) is distinct from ({target_columns}))
 
 -- name: distrust
 update {target} set content_hash = '' where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)

@@ -14,7 +14,7 @@ from sync_pipeline.kernel.canonical import instant_text
 from sync_pipeline.kernel.feed import Cursor, FeedId, PageRead, Reply, Unstamped
 from sync_pipeline.landing.pages import FetchedPage
 from sync_pipeline.ledger.checked import CheckedPage, Target, check_page
-from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, Comparer, Difference
+from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, OLDER_AT_VENDOR, Comparer, Difference
 from sync_pipeline.reconcile.absent import ids_of, standing_before, still_absent
 from sync_pipeline.reconcile.quarantined import newer_in_quarantine
 from sync_pipeline.reconcile.relist import relist
@@ -57,9 +57,9 @@ async def reconcile_days(
 
     Records missing, stale or altered in the store are taken again from the vendor's own pages through the ledger, so a
     newer version is never overwritten, and compared once more. A record that only the store has waits for review: a
-    listing that lacks it is no proof that it is gone. So does a row whose newer version is in quarantine. A window that
-    reaches to today also takes what may have changed without a stamp, of whatever day (`unstamped`), and the days whose
-    turn it is.
+    listing that lacks it is no proof that it is gone. So does a row whose newer version is in quarantine, and one that
+    the vendor shows with other values under an older stamp. A window that reaches to today also takes what may have
+    changed without a stamp, of whatever day (`unstamped`), and the days whose turn it is.
     """
     source = setup.source_of(feed)
     target = setup.target(feed)
@@ -90,7 +90,7 @@ async def reconcile_days(
         else set()
     )
     report.deltas = [(one, "repaired", one.vendor_id not in left) for one in _once(suspects)]
-    report.deltas += [(one, "review", False) for one in listing.absent]
+    report.deltas += [(one, "review", False) for one in (*listing.absent, *listing.older)]
     newer = await newer_in_quarantine(
         runtime.database, target, start=begins, end=ends, shown=sorted(listing.rejected), everywhere=to_today
     )
@@ -133,6 +133,7 @@ class _Listing:
         self.kept: dict[int, FetchedPage] = {}
         self.suspects: list[Difference] = []
         self.absent: list[Difference] = []
+        self.older: list[Difference] = []
         self.rejected: set[str] = set()
 
     async def whole(self, begins: datetime, ends: datetime, *, strictly: bool) -> None:
@@ -186,8 +187,13 @@ class _Listing:
 
     async def compare(self) -> None:
         """Compare the pages that wait for it."""
-        found = await self.comparer.differences(self._target, self._group)
-        self.suspects += await with_causes(self._runtime.database, self._target, found, self._group)
+        found = await self.comparer.differences(self._target, self._group, began=self._began)
+        if self.older:  # the last showing decides
+            again = {record.vendor_id for page in self._group for record in page.valid}
+            self.older = [one for one in self.older if one.vendor_id not in again]
+        self.older += [one for one in found if one.cause == OLDER_AT_VENDOR]
+        suspects = [one for one in found if one.cause != OLDER_AT_VENDOR]
+        self.suspects += await with_causes(self._runtime.database, self._target, suspects, self._group)
         self._group.clear()
 
 
@@ -230,5 +236,5 @@ async def _repair(
     for page in landed:
         records = await records_of(setup, runtime.objects, page)
         checked = check_page(page.id, records, target.contract)
-        left |= {one.vendor_id for one in await comparer.differences(target, [checked])} & wanted
+        left |= {one.vendor_id for one in await comparer.differences(target, [checked], began=began)} & wanted
     return left

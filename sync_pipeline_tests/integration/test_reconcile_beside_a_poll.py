@@ -18,6 +18,7 @@ from sync_pipeline.runtime import Runtime, build_setup, open_runtime
 from sync_pipeline.sessions.session import SessionOptions
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.vendors.config import ConnectionConfig
+from sync_pipeline_tests.things import rows
 
 
 async def nothing() -> None: ...
@@ -86,3 +87,42 @@ async def test_what_a_poll_brings_after_the_listing_began_is_not_missing(databas
         for _ in range(2):  # the second time it is listed
             report = await reconciled(runtime, box, now.date())
             assert [(one.vendor_id, one.cause) for one, _, _ in report.deltas] == [("gone", "missing_at_vendor")]
+
+
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
+KEPT = "select cause, action, verified from sync.delta"
+STORED = "select modified_at from registrations.registration"
+
+
+async def test_other_values_under_an_older_stamp_wait_for_review(database_url: str, tmp_path: Path) -> None:
+    async with open_runtime(url=database_url, objects=tmp_path, rng=random.Random(1)) as runtime:
+        box = Box({"one": NOON})
+        await polled(runtime, box)
+        box.records["one"] = NOON - timedelta(hours=6)
+        for _ in range(2):  # the second time it is listed, it is the same one
+            report = await reconciled(runtime, box, NOON.date())
+            assert report.by_cause == {("older_at_vendor", "review"): 1}
+            assert report.open == 1
+            assert await rows(runtime.database, KEPT) == [("older_at_vendor", "review", False)]
+            assert await rows(runtime.database, STORED) == [(NOON,)]
+        box.records["one"] = NOON + timedelta(hours=1)
+        await polled(runtime, box)
+        assert (await reconciled(runtime, box, NOON.date())).open == 0
+        assert await rows(runtime.database, KEPT) == [("older_at_vendor", "review", True)]
+
+
+async def test_what_a_poll_brings_after_the_listing_began_is_not_older_at_the_vendor(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with open_runtime(url=database_url, objects=tmp_path, rng=random.Random(1)) as runtime:
+        box = Box({"one": NOON})
+        await polled(runtime, box)
+
+        async def changed() -> None:
+            box.meanwhile = nothing
+            box.records["one"] = NOON + timedelta(hours=1)
+            await polled(runtime, box)
+
+        box.meanwhile = changed
+        assert (await reconciled(runtime, box, NOON.date())).deltas == []
+        assert await rows(runtime.database, STORED) == [(NOON + timedelta(hours=1),)]
