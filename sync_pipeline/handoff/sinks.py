@@ -20,8 +20,9 @@ class Sink(Protocol):
 
 
 class HttpSink:
-    """POST of the canonical row as JSON, with an `Idempotency-Key` header. 2xx is taken, 4xx is refused for good (but 408,
-    409, 425 and 429), anything else is tried again."""
+    """POST of the canonical row as JSON, with an `Idempotency-Key` header. 2xx is taken, 4xx is refused for good (but 401,
+    403, 408, 409, 425 and 429), anything else is tried again: a redirect is how the receiver is set up, not what it says of this
+    registration."""
 
     def __init__(self, http: Http, *, path: str, secret_env: str | None, secrets: SecretProvider) -> None:
         self._http = http
@@ -42,7 +43,7 @@ class HttpSink:
         if reply.status < 300:
             return
         what = f"handoff: the receiver answers HTTP {reply.status}"
-        if reply.status < 500 and reply.status not in (401, 403, 408, 409, 425, 429):
+        if 400 <= reply.status < 500 and reply.status not in (401, 403, 408, 409, 425, 429):
             raise PermanentError(
                 f"{what}, it refuses this registration; it is kept as a dead letter", status=reply.status
             )
