@@ -33,8 +33,8 @@ class ObjectStore(Protocol):
     def put(self, replies: Sequence[Reply]) -> list[str]:
         """Keep the bodies together; returns the key of each: the object, the place of its frame in it, and its own hash.
 
-        Durable when it returns; keeping the same again is a no-op. Raises TransientError when they cannot be kept, and
-        ConfigurationError when that is not allowed."""
+        Durable when it returns; keeping the same again is a no-op, unless it is cut off. Raises TransientError when they
+        cannot be kept, and ConfigurationError when that is not allowed."""
 
     def get(self, key: str) -> bytes:
         """The page kept under `key`. Raises LookupError if it is gone, ValueError if its hash does not match, and what `put`
@@ -53,7 +53,9 @@ def _pack(replies: Sequence[Reply]) -> _Packed:
     compressor = zstandard.ZstdCompressor(level=LEVEL)
     compressed = compressor.multi_compress_to_buffer([reply.body for reply in replies], threads=1)
     frames = [compressed[place].tobytes() for place in range(len(compressed))]
-    digest = hashlib.sha256(b"".join([reply.sha256 for reply in replies])).hexdigest()
+    # Of the frames' sizes too: what another zstd has packed lies at other places, and stands beside under a name of its own.
+    sizes = b",".join([b"%d" % len(frame) for frame in frames])
+    digest = hashlib.sha256(b"".join([*[reply.sha256 for reply in replies], sizes])).hexdigest()
     name = f"pages/{digest[:2]}/{digest}.zst"
     keys: list[str] = []
     start = 0
@@ -120,7 +122,7 @@ class LocalObjects:
         packed = _pack(replies)
         path = self._root / packed.name
         with _failing(OSError, *KEEP):
-            if not path.exists():
+            if not path.exists() or path.stat().st_size != len(packed.content):  # one that is cut off is no page
                 self._write(path, packed.content)
         return packed.keys
 
@@ -172,7 +174,7 @@ class RemoteObjects:
         packed = _pack(replies)
         path = f"{self._root}/{packed.name}"
         with _failing(Exception, *KEEP):  # each file system has errors of its own
-            if not self._fs.exists(path):
+            if not self._fs.exists(path) or self._fs.size(path) != len(packed.content):
                 self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._fs.pipe_file(path, packed.content)
         return packed.keys

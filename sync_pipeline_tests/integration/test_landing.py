@@ -174,6 +174,31 @@ def test_a_changed_object_is_noticed(tmp_path: Path) -> None:
         store.get(two)
 
 
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_an_object_that_is_cut_off_is_kept_anew(tmp_path: Path, kind: str) -> None:
+    store = open_objects(tmp_path) if kind == "local" else open_objects(f"memory://{tmp_path.name}")
+    [key] = store.put(replies(b"a page"))
+    name = key.partition("#")[0]
+    if kind == "local":
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:5])
+    else:
+        fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/{name}", b"short")
+    with pytest.raises(ValueError, match="does not match"):
+        store.get(key)
+    assert store.put(replies(b"a page")) == [key]
+    assert store.get(key) == b"a page"
+
+
+def test_pages_that_are_packed_otherwise_spoil_no_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalObjects(tmp_path)
+    bodies = [bytes(number * number % 251 for number in range(length)) * 9 for length in (900, 1700)]
+    before = store.put(replies(*bodies))
+    monkeypatch.setattr("sync_pipeline.landing.objects.LEVEL", 19)
+    after = store.put(replies(*bodies))
+    assert before != after
+    assert [store.get(key) for key in before + after] == bodies * 2
+
+
 class Unwell(MemoryFileSystem):
     """A file system of which everything fails."""
 
