@@ -11,16 +11,13 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -28,6 +25,7 @@ import psycopg
 from psycopg import sql
 
 from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.store.account import Account
 
 OWNER = "sync"
 START_TIMEOUT_S = 600
@@ -109,50 +107,6 @@ def _candidates() -> Iterator[Path]:
         yield binary.parent
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The operating-system account the server runs as: Postgres refuses to be root."""
-
-    name: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def choose(cls) -> Account:
-        if os.geteuid() != 0:
-            return cls()
-        for name in (os.environ.get("SYNC_PG_OS_USER"), "postgres", "nobody"):
-            if name is None:
-                continue
-            with contextlib.suppress(KeyError):
-                entry = pwd.getpwnam(name)
-                return cls(name, {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []})
-        raise ConfigurationError("running as root, and there is no account for Postgres; set SYNC_PG_OS_USER")
-
-    def home(self, wanted: Path) -> Path:
-        """The base directory, made and given to the account.
-
-        Below a folder that the account may not enter (root's own home, say) it is a place under /var/lib instead, named
-        after the wanted one: opening a private folder is not ours to do.
-        """
-        wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.give(wanted)
-        if self.name is None or self._enters(wanted):
-            return wanted
-        base = Path("/var/lib/sync_pipeline") / hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
-        base.parent.mkdir(exist_ok=True, mode=0o755)
-        base.mkdir(exist_ok=True, mode=0o700)
-        self.give(base)
-        return base
-
-    def _enters(self, folder: Path) -> bool:
-        probe = subprocess.run(["/bin/ls", str(folder)], capture_output=True, check=False, **self.options)
-        return probe.returncode == 0
-
-    def give(self, path: Path) -> None:
-        if self.name is not None:
-            os.chown(path, self.options["user"], self.options["group"])
-
-
 class Embedded:
     """The server of one base directory (`data` is its cluster, `run` its socket)."""
 
@@ -160,8 +114,6 @@ class Embedded:
         self._account = Account.choose()
         self.base = self._account.home(base.expanduser().resolve())
         self.data = self.base / "data"
-        made_by = self.data / "PG_VERSION"
-        self._bin = self._reachable(find_binaries(made_by.read_text().strip() if made_by.exists() else None))
         self.socket = self.base / "run"
         if len(os.fsencode(self.socket)) > LONGEST_SOCKET_PATH:
             digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:10]
@@ -186,7 +138,7 @@ class Embedded:
         with self._lock():
             if (self.data / "postmaster.pid").exists():
                 self._clear_stale_pid()
-                self._run(self._bin / "pg_ctl", "-w", "-m", "fast", "-D", self.data, "stop")
+                self._run(self._binary("pg_ctl"), "-w", "-m", "fast", "-D", self.data, "stop")
 
     def answers(self, database: str = "postgres") -> bool:
         try:
@@ -195,13 +147,19 @@ class Embedded:
             return False
         return True
 
+    def _binary(self, name: str) -> Path:
+        """Looked for only when it is needed: a server that answers needs none, and no process is started to find one."""
+        made_by = self.data / "PG_VERSION"
+        folder = find_binaries(made_by.read_text().strip() if made_by.exists() else None)
+        return self._reachable(folder) / name
+
     def _reachable(self, folder: Path) -> Path:
         """The binaries, copied beside the data when the server's account cannot run them where they are.
 
         A copy, never a chmod: opening a private home is not ours to do. The layout is kept because the binaries find
         their libraries by a path relative to themselves.
         """
-        if self._account.name is None or self._runs(folder):
+        if self._account.other is None or self._account.runs(folder / "postgres"):
             return folder
         install, package = folder.parent, folder.parent.parent
         root = self.base / "pgsql"
@@ -215,27 +173,17 @@ class Embedded:
                 unfinished.rename(root)
         return root / package.name / install.name / "bin"
 
-    def _runs(self, folder: Path) -> bool:
-        try:
-            done = subprocess.run(
-                [folder / "postgres", "--version"], capture_output=True, check=False, **self._account.options
-            )
-        except PermissionError:
-            return False
-        return done.returncode == 0
-
     def _run(self, *command: str | Path, timeout: float = START_TIMEOUT_S + 60) -> tuple[int, str]:
         # A file, not a pipe: the server would inherit the pipe and the reader would never see its end.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
-                [str(part) for part in command],
+                self._account.command(*command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 timeout=timeout,
                 cwd=self.base,
                 check=False,
-                **self._account.options,
             )
             output.seek(0)
             return done.returncode, output.read().decode(errors="replace")
@@ -254,7 +202,7 @@ class Embedded:
             return
         unfinished = self.base / "data.new"  # half an initdb never becomes the cluster
         shutil.rmtree(unfinished, ignore_errors=True)
-        code, output = self._run(self._bin / "initdb", *INITDB, "-D", unfinished)
+        code, output = self._run(self._binary("initdb"), *INITDB, "-D", unfinished)
         if code:
             raise ConfigurationError(f"Postgres could not be set up in {self.base}: {output.strip()[-500:]}")
         with (unfinished / "postgresql.auto.conf").open("a") as file:
@@ -266,7 +214,7 @@ class Embedded:
         self._account.give(self.socket)
         quoted = str(self.socket).replace("\\", "\\\\").replace('"', '\\"')
         code, output = self._run(
-            self._bin / "pg_ctl", "-w", "-t", str(START_TIMEOUT_S), "-D", self.data, "-l", self.base / "postgres.log",
+            self._binary("pg_ctl"), "-w", "-t", str(START_TIMEOUT_S), "-D", self.data, "-l", self.base / "postgres.log",
             "-o", f'-k "{quoted}"', "start",
         )  # fmt: skip
         if code and not self.answers():
