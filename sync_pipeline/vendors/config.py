@@ -214,7 +214,8 @@ def _sentence(error: ValidationError, attributes: Mapping[str, Any], where: str)
         allowed = ", ".join(sorted(_model_at(first["loc"][:-1]).model_fields))
         return f"{where}: connection {connection} has the unknown key `{path}`; known keys there are: {allowed}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: connection {connection}: {path + ': ' if path else ''}{message}; correct the YAML and reload"
+    remedy = "correct the environment" if where.startswith("environment") else "correct the YAML and reload"
+    return f"{where}: connection {connection}: {path + ': ' if path else ''}{message}; {remedy}"
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[Strict]:

@@ -295,6 +295,13 @@ def test_the_environment_goes_over_yaml() -> None:
         with_environment(ConnectionConfig.parse(BASE, where="x"), {"SYNC_SHOP_LIMITS": "x/y"})
 
 
+def test_what_the_environment_says_wrong_is_corrected_there() -> None:
+    with pytest.raises(ConfigurationError, match=r"^environment \(SYNC_SHOP_…\): .*; correct the environment$"):
+        with_environment(ConnectionConfig.parse(BASE, where="x"), {"SYNC_SHOP_BASE_URL": "foo"})
+    with pytest.raises(ConfigurationError, match=r"^x: .*; correct the YAML and reload$"):
+        ConnectionConfig.parse({**BASE, "base_url": "foo"}, where="x")
+
+
 def test_documented_limits_have_a_source() -> None:
     for window in build_connection(ConnectionConfig.parse(BASE, where="x")).windows + EventbriteApi().windows:
         assert window.source
