@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sync_pipeline.cli.choices import Kind, Status
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.simulator.options import PORT as SIMULATOR_PORT
 
@@ -165,7 +166,7 @@ def stop() -> None:
 @quota_app.callback(invoke_without_command=True)
 def quota(
     context: typer.Context,
-    hours: Annotated[int, typer.Option(min=1, help="How far back.")] = 24,
+    hours: Annotated[int, typer.Option(min=1, max=87_600, help="How far back.")] = 24,
     as_json: Json = False,
 ) -> None:
     """What is left, by window; who used it, by lane and feed; others on the same key; who waits; how long answers take."""
@@ -178,7 +179,7 @@ def quota(
 @quota_app.command("backfill")
 def quota_backfill(
     feed: Annotated[str, typer.Argument(help="connection/feed.")],
-    days: Annotated[int, typer.Option(min=1, help="Days to list again.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days to list again.")] = 30,
     as_json: Json = False,
 ) -> None:
     """What listing the last days again would cost."""
@@ -235,16 +236,16 @@ def quarantine_list(
     feed: Feed = None,
     code: Code = None,
     contract_version: ContractVersion = None,
-    status: Annotated[str, typer.Option(help="open, replayed, discarded, superseded or all.")] = "open",
-    kind: Annotated[str | None, typer.Option(help="quarantine or dead_letter.")] = None,
-    limit: Annotated[int, typer.Option(help="Most rows.")] = 100,
+    status: Annotated[Status, typer.Option(help="Only rejections that are that, or `all`.")] = Status.OPEN,
+    kind: Annotated[Kind | None, typer.Option(help="Only rejected records, or only dead letters.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Most rows.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List rejections: keys, vendor ids, codes and paths; never other values."""
-    from sync_pipeline.cli import operate
+    from sync_pipeline.cli import quarantine as room
 
-    chosen = operate.chosen(feed, code, contract_version, status=status, kind=kind, limit=limit)
-    asyncio.run(operate.quarantine_list(chosen, as_json=as_json))
+    chosen = room.chosen(feed, code, contract_version, status=status, kind=kind, limit=limit)
+    asyncio.run(room.show_list(chosen, as_json=as_json))
 
 
 @quarantine_app.command("show")
@@ -253,9 +254,9 @@ def quarantine_show(
     payload: Annotated[bool, typer.Option(help="Also print the raw record (personal data!).")] = False,
 ) -> None:
     """Show one rejection; with --payload also the record as the vendor sent it."""
-    from sync_pipeline.cli import operate
+    from sync_pipeline.cli import quarantine as room
 
-    asyncio.run(operate.quarantine_show(key, payload=payload))
+    asyncio.run(room.show_one(key, payload=payload))
 
 
 @quarantine_app.command("replay")
@@ -268,10 +269,10 @@ def quarantine_replay(
     as_json: Json = False,
 ) -> None:
     """Put rejections through today's contract, without asking the vendor."""
-    from sync_pipeline.cli import operate
+    from sync_pipeline.cli import quarantine as room
 
-    chosen = operate.chosen(feed, code, contract_version, keys=key, limit=1_000_000)
-    asyncio.run(operate.quarantine_replay(chosen, dry_run=dry_run, as_json=as_json))
+    chosen = room.chosen(feed, code, contract_version, keys=key)
+    asyncio.run(room.replay(chosen, dry_run=dry_run, as_json=as_json))
 
 
 @quarantine_app.command("discard")
@@ -283,12 +284,12 @@ def quarantine_discard(
     dry_run: DryRun = False,
 ) -> None:
     """Close rejections that nobody will want; they reopen if the vendor changes the record."""
-    from sync_pipeline.cli import operate
+    from sync_pipeline.cli import quarantine as room
 
     if not (feed or code or contract_version or key):
         raise ConfigurationError("quarantine discard needs a filter (--feed, --code, --contract-version or --key)")
-    chosen = operate.chosen(feed, code, contract_version, keys=key, limit=1_000_000)
-    asyncio.run(operate.quarantine_discard(chosen, dry_run=dry_run))
+    chosen = room.chosen(feed, code, contract_version, keys=key)
+    asyncio.run(room.discard(chosen, dry_run=dry_run))
 
 
 def _instant(text: str) -> datetime | None:

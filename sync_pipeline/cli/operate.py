@@ -13,14 +13,12 @@ from rich.console import Console
 from sync_pipeline.cli.outcome import deciding
 from sync_pipeline.cli.places import working_database
 from sync_pipeline.cli.tables import show_table
-from sync_pipeline.cli.truth import compare
-from sync_pipeline.handoff.deliver import HANDOFF_CODES, revive
+from sync_pipeline.cli.truth import NoTruth, compare, reach
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.runtime import Runtime, load_setups, open_runtime
 from sync_pipeline.sessions.reading import start_again
-from sync_pipeline.sessions.replay import QuarantineFilter
 from sync_pipeline.sessions.session import SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.steps import PollResult
@@ -63,7 +61,8 @@ async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_
     options = SessionOptions(max_seconds=max_seconds, max_calls=max_calls, until_horizon=until_horizon)
     async with open_runtime(url=working_database()) as runtime:
         report = await runtime.run_session(setup, options, feeds=[feed] if feed else None, progress=show_progress)
-    show_report(report, as_json=as_json)
+        held = await held_elsewhere(runtime.database, report)
+    show_report(report, held, as_json=as_json)
     raise_for(report)
 
 
@@ -74,7 +73,14 @@ def raise_for(report: SessionReport) -> None:
         raise error
 
 
-def show_report(report: SessionReport, *, as_json: bool) -> None:
+async def held_elsewhere(database: Database, report: SessionReport) -> list[str]:
+    """Feeds that the session left to the worker who holds them. Its own leases are given back by now."""
+    rows = await select(database, SQL.leased_feeds, {"connection": report.connection})
+    leased = {row["feed"] for row in rows}
+    return [name for name, feed in report.feeds.items() if feed.polls == 0 and feed.error is None and name in leased]
+
+
+def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) -> None:
     feeds = {
         f"{report.connection}/{feed}": asdict(counts)
         for source in report.feeds.values()
@@ -90,11 +96,18 @@ def show_report(report: SessionReport, *, as_json: bool) -> None:
                     for name, source in report.feeds.items()
                     if source.error is not None
                 },
+                "held_by_another_worker": [f"{report.connection}/{name}" for name in held],
                 "seconds": round((report.ended_at - report.started_at).total_seconds(), 3),
             }
         )
         return
-    show_table(console, "Session", [{"feed": name, **counts} for name, counts in feeds.items()])
+    if feeds or not held:
+        show_table(console, "Session", [{"feed": name, **counts} for name, counts in feeds.items()])
+    for name in held:
+        console.print(
+            f"{report.connection}/{name}: another worker holds it and polls it; this session left it alone",
+            style="yellow",
+        )
     for name, source in report.feeds.items():
         if isinstance(source.error, Deferred):
             console.print(f"{report.connection}/{name}: {source.error}", style="yellow")
@@ -147,26 +160,38 @@ async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: 
             feeds=[source],
             progress=show_progress,
         )
-        show_report(report, as_json=False)
+        show_report(report, await held_elsewhere(runtime.database, report), as_json=False)
         differed = sum(counts.applied for one in report.feeds.values() for counts in one.counts.values())
         console.print(f"{differed} records differed and were applied; the rest was unchanged or superseded")
         raise_for(report)
 
 
 async def verify(*, as_json: bool, deep: bool, truth_url: str | None) -> bool:
-    mismatches: dict[str, Mapping[str, int]] = {}
+    mismatches: dict[str, Mapping[str, int] | None] = {}
+    if truth_url:
+        await reach(truth_url)
     async with open_runtime(url=working_database()) as runtime:
         findings = await verify_store(runtime.database, runtime.objects, deep=deep)
         if truth_url:
             mismatches = await _against(runtime, truth_url)
     ok = not any(finding.number for finding in findings) and not any(mismatches.values())
     if as_json:
-        emit({"ok": ok, "checks": {finding.name: finding.number for finding in findings}, "mismatches": mismatches})
+        emit(
+            {
+                "ok": ok,
+                "checks": {finding.name: finding.number for finding in findings},
+                "mismatches": {feed: causes for feed, causes in mismatches.items() if causes is not None},
+                "not_compared": [feed for feed, causes in mismatches.items() if causes is None],
+            }
+        )
         return ok
     for finding in findings:
         _print_finding(finding)
     for feed, causes in mismatches.items():
-        console.print(f"{'✗' if causes else '✓'} {feed} against the simulator: {dict(causes) or 'equal'}")
+        if causes is None:
+            console.print(f"– {feed} against the simulator: not compared, it has no such feed")
+        else:
+            console.print(f"{'✗' if causes else '✓'} {feed} against the simulator: {dict(causes) or 'equal'}")
     return ok
 
 
@@ -177,115 +202,13 @@ def _print_finding(finding: Finding) -> None:
         console.print(f"✓ {finding.promise}")
 
 
-async def _against(runtime: Runtime, truth_url: str) -> dict[str, Mapping[str, int]]:
-    feeds = await select(runtime.database, SQL.known_feeds)
-    ids = [FeedId(row["connection"], row["feed"]) for row in feeds]
-    return {str(feed): (await compare(runtime.database, truth_url, feed)).mismatches for feed in ids}
-
-
-def chosen(
-    feed: str | None,
-    code: str | None,
-    contract_version: str | None,
-    *,
-    keys: Sequence[str] | None = None,
-    status: str = "open",
-    kind: str | None = None,
-    limit: int,
-) -> QuarantineFilter:
-    connection, _, name = (feed or "").partition("/")
-    return QuarantineFilter(
-        connection=connection or None,
-        feed=name or None,
-        code=code,
-        contract_version=contract_version,
-        keys=tuple(keys) if keys else None,
-        status=None if status == "all" else status,
-        kind=kind,
-        limit=limit,
-    )
-
-
-async def quarantine_list(chosen: QuarantineFilter, *, as_json: bool) -> None:
-    async with open_runtime(url=working_database()) as runtime:
-        found = await runtime.quarantine.find(chosen)
-    rows = [
-        {
-            "key": row.key,
-            "feed": str(row.feed),
-            "vendor_id": row.vendor_id,
-            "older_in_table": row.older_in_table,
-            "kind": row.kind,
-            "codes": list(row.codes),
-            "paths": sorted({problem.path for problem in row.problems}),
-            "status": row.status,
-            "times_seen": row.times_seen,
-            "attempts": row.attempts,
-            "contract_version": row.contract_version,
-            "first_seen": row.first_seen,
-        }
-        for row in found
-    ]
-    if as_json:
-        emit({"quarantine": rows})
-    else:
-        show_table(console, "Quarantine", rows)
-
-
-async def quarantine_show(key: str, *, payload: bool) -> None:
-    async with open_runtime(url=working_database()) as runtime:
-        found = await runtime.quarantine.find(QuarantineFilter(keys=(key,), status=None))
-        if not found:
-            raise ConfigurationError(f"there is no quarantine row {key}; `quarantine list --status all` shows all keys")
-        raw = await runtime.quarantine.raw(key)
-    row = found[0]
-    console.print(
-        f"{row.feed}  {row.kind}  {row.status}\n"
-        f"vendor id      {row.vendor_id or '(unreadable)'}\n"
-        f"in the table   {'an older version' if row.older_in_table else 'no older version'}\n"
-        f"page           {row.page_id}\n"
-        f"contract       {row.contract_version}\n"
-        f"seen           {row.times_seen} times, {row.first_seen:%Y-%m-%d %H:%M:%SZ} to "
-        f"{row.last_seen:%Y-%m-%d %H:%M:%SZ}\n"
-        f"size           {len(raw or b'')} bytes"
-    )
-    for problem in row.problems:
-        console.print(f"  {problem.code:24} {problem.path or '(the record)'}")
-    if payload and raw is not None:
-        print(raw.decode("utf-8", "replace"))
-
-
-async def quarantine_replay(chosen: QuarantineFilter, *, dry_run: bool, as_json: bool) -> None:
-    tried = passing = 0
-    failing: dict[str, int] = {}
-    async with open_runtime(url=working_database()) as runtime:
-        for setup in load_setups().values():
-            report = await runtime.quarantine.replay(setup, chosen, dry_run=dry_run)
-            tried += report.tried
-            passing += report.passing
-            for code, number in report.failing.items():
-                failing[code] = failing.get(code, 0) + number
-        if not dry_run and chosen.code in (None, *HANDOFF_CODES):
-            revived = await revive(
-                runtime.database,
-                connection=chosen.connection,
-                feed=chosen.feed,
-                code=chosen.code,
-                contract_version=chosen.contract_version,
-                keys=chosen.keys,
-            )
-            tried, passing = tried + revived, passing + revived
-    if as_json:
-        emit({"tried": tried, "passing": passing, "failing": failing, "dry_run": dry_run})
-        return
-    verb = "would pass" if dry_run else "passed and were applied"
-    console.print(f"{passing} of {tried} records {verb}")
-    show_table(
-        console, "Still failing", [{"code": code, "records": number} for code, number in sorted(failing.items())]
-    )
-
-
-async def quarantine_discard(chosen: QuarantineFilter, *, dry_run: bool) -> None:
-    async with open_runtime(url=working_database()) as runtime:
-        number = await runtime.quarantine.discard(chosen, dry_run=dry_run)
-    console.print(f"{number} rejections {'would be' if dry_run else 'were'} discarded")
+async def _against(runtime: Runtime, truth_url: str) -> dict[str, Mapping[str, int] | None]:
+    """What differs from the simulator, by feed; None for a feed that it does not have."""
+    found: dict[str, Mapping[str, int] | None] = {}
+    for row in await select(runtime.database, SQL.known_feeds):
+        feed = FeedId(row["connection"], row["feed"])
+        try:
+            found[str(feed)] = (await compare(runtime.database, truth_url, feed)).mismatches
+        except NoTruth:
+            found[str(feed)] = None
+    return found

@@ -42,6 +42,29 @@ from pages, calls, lags
 -- name: known_feeds
 select connection, feed from sync.feed_state order by 1, 2
 
+-- name: leased_feeds
+select feed from sync.feed_state where connection = %(connection)s and lease_expires > clock_timestamp()
+
+-- name: feeds_ever
+-- All that the store has anything of, whether the YAML still describes it or not.
+select connection, feed from sync.feed_state union select connection, feed from sync.quarantine order by 1, 2
+
+-- name: quarantine_keys
+select key from sync.quarantine where key = any(%(keys)s)
+
+-- name: quarantine_count
+-- The rows that `quarantine_select` of the ledger finds, whatever its limit.
+select connection, feed, count(*)::integer as number
+from sync.quarantine
+where (%(connection)s::text is null or connection = %(connection)s)
+  and (%(feed)s::text is null or feed = %(feed)s)
+  and (%(status)s::text is null or status = %(status)s)
+  and (%(kind)s::text is null or kind = %(kind)s)
+  and (%(code)s::text is null or %(code)s = any(codes))
+  and (%(contract_version)s::text is null or contract_version = %(contract_version)s)
+  and (%(keys)s::text[] is null or key = any(%(keys)s))
+group by 1, 2 order by 1, 2
+
 -- name: status_feeds
 select f.connection || '/' || f.feed as feed, f.watermark,
        round(extract(epoch from clock_timestamp() - f.watermark))::bigint as behind_s,
@@ -73,3 +96,10 @@ from sync.quota_now order by 1, 4
 -- name: status_breakers
 select connection, scope as endpoint, state, failures, retry_at, reason from sync.breaker
 where state <> 'closed' order by 1, 2
+
+-- name: known_endpoints
+-- That were asked, that had an answer, or that were spared: the audit is not kept for ever.
+select endpoint from sync.audit where connection = %(connection)s
+union select endpoint from sync.latency where connection = %(connection)s
+union select scope from sync.breaker where connection = %(connection)s and state <> 'closed'
+  and scope <> 'credential' and scope not like 'credential %%'

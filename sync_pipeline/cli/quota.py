@@ -7,6 +7,7 @@ import re
 from sync_pipeline.cli.operate import console, emit, find_setup, select
 from sync_pipeline.cli.places import working_database
 from sync_pipeline.cli.tables import show_table
+from sync_pipeline.gateway.breaker import is_credential
 from sync_pipeline.gateway.breaker_store import by_hand
 from sync_pipeline.kernel.clock import SystemClock, in_words
 from sync_pipeline.kernel.errors import ConfigurationError
@@ -26,7 +27,9 @@ async def quota(*, hours: int, as_json: bool) -> None:
     async with Database.open(working_database()) as database:
         audit = await quota_audit(database, connections, SystemClock().now(), hours=hours)
     if as_json:
-        emit({"hours": audit.hours, **audit.tables, "by_hour": audit.by_hour})
+        # A title for people says how far back; a script wants the same key whatever it asked for.
+        tables = {"Calls" if rows is audit.use else title: rows for title, rows in audit.tables.items()}
+        emit({"hours": audit.hours, **tables, "by_hour": audit.by_hour})
         return
     for title, rows in audit.tables.items():
         if rows or title == "Windows":
@@ -86,9 +89,19 @@ async def breakers(*, as_json: bool) -> None:
 
 
 async def move_breaker(connection: str, endpoint: str, *, seconds: float | None) -> None:
-    """Open for that long, or close (None)."""
-    find_setup(connection)
+    """Open for that long, or close (None). Raises ConfigurationError for an endpoint that nobody asks."""
+    setup, _ = find_setup(connection)
     async with Database.open(working_database()) as database:
+        if seconds is not None and not is_credential(endpoint):
+            rows = await select(database, SQL.known_endpoints, {"connection": connection})
+            known = {row["endpoint"] for row in rows} | {
+                node.endpoint for node in setup.connection.quota if node.endpoint
+            }
+            if known and endpoint not in known:
+                raise ConfigurationError(
+                    f"{connection} has never asked an endpoint {endpoint!r}, so that no call would be spared; known are: "
+                    f"{', '.join(sorted(known))}, and `credential`"
+                )
         changed = await by_hand(database, connection, endpoint, seconds=seconds)
     if seconds is not None:
         console.print(f"{connection} {endpoint}: open for {in_words(seconds)}; then one probe is sent")

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.store.database import Database
 
@@ -36,12 +37,50 @@ class Comparison:
         return sum(self.mismatches.values())
 
 
+class NoTruth(ConfigurationError):
+    """A simulator answers, and has no such feed."""
+
+
+async def reach(simulator: str) -> None:
+    """Raises ConfigurationError when no simulator answers there."""
+    status, told = await _ask(simulator, "health")
+    if status != 200 or "seed" not in told:
+        raise _no_simulator(simulator, f"HTTP {status}")
+
+
+async def _ask(simulator: str, what: str) -> tuple[int, Mapping[str, Any]]:
+    """(status, what was told). Raises ConfigurationError."""
+    try:
+        async with httpx.AsyncClient(base_url=simulator, timeout=60) as client:
+            answer = await client.get(f"/_sim/{what}")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise _no_simulator(simulator, type(error).__name__) from None
+    try:
+        told = answer.json()
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise _no_simulator(simulator, f"HTTP {answer.status_code}")
+    return answer.status_code, told
+
+
+def _no_simulator(simulator: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"no simulator answers at {simulator} ({why}); nothing was compared. `make dev` prints the URL of the one it runs"
+    )
+
+
 async def compare(database: Database, simulator: str, feed: FeedId) -> Comparison:
-    """Every well-formed record the simulated vendor shows must be in the store, equal; nothing else may be."""
-    async with httpx.AsyncClient(base_url=simulator, timeout=60) as client:
-        answer = await client.get(f"/_sim/truth/{feed.connection}/{feed.feed}")
-        answer.raise_for_status()
-        truth: list[dict[str, Any]] = answer.json()["rows"]
+    """Every well-formed record the simulated vendor shows must be in the store, equal; nothing else may be.
+
+    Raises NoTruth where the simulator has no such feed, ConfigurationError when none answers.
+    """
+    status, told = await _ask(simulator, f"truth/{feed.connection}/{feed.feed}")
+    if status == 404:
+        raise NoTruth(f"{feed}: the simulator at {simulator} has no such feed")
+    if status != 200:
+        raise _no_simulator(simulator, f"HTTP {status}")
+    truth: list[dict[str, Any]] = told["rows"]
     names = {"connection": feed.connection, "feed": feed.feed}
     async with database.transaction() as conn:
         store = {row[0]: row[1:] for row in await (await conn.execute(STORE_ROWS, names)).fetchall()}

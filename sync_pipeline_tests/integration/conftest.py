@@ -12,6 +12,7 @@ from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.embedded import Embedded
 from sync_pipeline_tests.conftest import fresh_database
+from sync_pipeline_tests.integration.cli_setting import Desk
 from sync_pipeline_tests.integration.gateway_setting import Vendor
 from sync_pipeline_tests.integration.pretix_setting import Pretix, opened
 from sync_pipeline_tests.integration.quota_setting import Tree
@@ -41,6 +42,11 @@ def small_pretix(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     }.items():
         monkeypatch.setenv(name, value)
     return database_url
+
+
+@pytest.fixture
+def desk(small_pretix: str) -> Desk:
+    return Desk(small_pretix)
 
 
 @pytest.fixture

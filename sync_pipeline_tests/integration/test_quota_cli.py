@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from sync_pipeline.cli.app import app
 from sync_pipeline.cli.quota import duration
 from sync_pipeline.gateway.breaker_store import by_hand
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.runtime import load_setups
-from sync_pipeline.store.database import Database
+from sync_pipeline_tests.integration.cli_setting import Desk
 from sync_pipeline_tests.integration.quota_past import a_day, calls
-
-
-class Desk:
-    """A command line on a database of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(app, list(arguments))
-
-    def say(self, *arguments: str) -> str:
-        done = self.run(*arguments)
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    def json(self, *arguments: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.say(*arguments, "--json").strip().splitlines()[-1])
-        return found
-
-    def within(self, work: Callable[[Database], Awaitable[object]]) -> None:
-        async def run() -> None:
-            async with Database.open(self.url) as database:
-                await work(database)
-
-        asyncio.run(run())
-
-
-@pytest.fixture
-def desk(small_pretix: str) -> Desk:
-    return Desk(small_pretix)
 
 
 def test_quota_before_any_call(desk: Desk) -> None:
@@ -75,7 +36,7 @@ def test_quota_shows_what_is_left_who_used_it_and_who_waits(desk: Desk) -> None:
         "window_0": (100, 3),
         "window_1": (5000, 3),
     }
-    assert {(each["lane"], each["feed"]): each["calls"] for each in found["Calls of the last 48 hours"]} == {
+    assert {(each["lane"], each["feed"]): each["calls"] for each in found["Calls"]} == {
         ("P0", "(token)"): 1,
         ("P2", "orders"): 37,
         ("P4", "positions"): 20,
@@ -161,3 +122,29 @@ def test_a_breaker_of_no_connection_is_refused(desk: Desk) -> None:
         assert isinstance(done.exception, ConfigurationError)
         assert "known are: eventbrite, pretix" in str(done.exception)
     assert desk.json("breaker", "list") == {"breakers": []}
+
+
+@pytest.mark.parametrize("hours", ["0", "99999999999"])
+def test_as_far_back_as_nobody_looks_is_refused(desk: Desk, hours: str) -> None:
+    done = desk.run("quota", "--hours", hours)
+    assert done.exit_code == 2
+    assert "is not in the range 1<=x<=87600" in done.output
+
+
+def test_the_calls_have_the_same_key_however_far_back(desk: Desk) -> None:
+    desk.within(lambda database: calls(database, 3))
+    for hours in ("1", "24", "72"):
+        assert sum(each["calls"] for each in desk.json("quota", "--hours", hours)["Calls"]) == 3
+
+
+def test_an_endpoint_that_nobody_asks_is_not_spared(desk: Desk) -> None:
+    desk.within(lambda database: calls(database, 1))
+    [(asked,)] = desk.rows("select distinct endpoint from sync.audit where connection = 'pretix'")
+    done = desk.run("breaker", "open", "pretix", "/nope")
+    assert isinstance(done.exception, ConfigurationError)
+    assert f"has never asked an endpoint '/nope', so that no call would be spared; known are: {asked}" in str(
+        done.exception
+    )
+    assert desk.json("breaker", "list") == {"breakers": []}
+    for endpoint in (asked, "credential"):
+        assert "open for 60 min" in desk.say("breaker", "open", "pretix", endpoint)
