@@ -15,7 +15,7 @@ from sync_pipeline.cli.app import app
 from sync_pipeline.store.database import Database
 
 
-class Desk:
+class Terminal:
     """A command line on a database of its own."""
 
     def __init__(self, url: str) -> None:

@@ -12,7 +12,8 @@ from sync_pipeline.ledger.apply import Ledger
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.embedded import Embedded
 from sync_pipeline_tests.conftest import fresh_database
-from sync_pipeline_tests.integration.cli_setting import Desk
+from sync_pipeline_tests.integration.cli_setting import Terminal
+from sync_pipeline_tests.integration.dagster_setting import Desk, at_desk
 from sync_pipeline_tests.integration.gateway_setting import Vendor
 from sync_pipeline_tests.integration.pretix_setting import Pretix, opened
 from sync_pipeline_tests.integration.quota_setting import Tree
@@ -45,8 +46,14 @@ def small_pretix(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def desk(small_pretix: str) -> Desk:
-    return Desk(small_pretix)
+def terminal(small_pretix: str) -> Terminal:
+    return Terminal(small_pretix)
+
+
+@pytest.fixture
+def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    with at_desk(database_url, tmp_path, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture

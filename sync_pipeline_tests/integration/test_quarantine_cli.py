@@ -7,12 +7,12 @@ import pytest
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.integration.cli_setting import Desk
+from sync_pipeline_tests.integration.cli_setting import Terminal
 
 RAW = b'{"code": "ABC"}'
 
 
-def rejected(desk: Desk, feed: FeedId, number: int = 1) -> None:
+def rejected(terminal: Terminal, feed: FeedId, number: int = 1) -> None:
     """Rejections of records that today's contract of the feed rejects too; their keys are `<feed>-<n>`."""
 
     async def put(database: Database) -> None:
@@ -24,7 +24,7 @@ def rejected(desk: Desk, feed: FeedId, number: int = 1) -> None:
                 (feed.feed, feed.connection, feed.feed, RAW, number),
             )
 
-    desk.within(put)
+    terminal.within(put)
 
 
 ORDERS = FeedId("pretix", "orders")
@@ -41,8 +41,8 @@ LEFT_WITH_ITS_CONNECTION = FeedId("oldshop", "sales")
         ("--kind", "foo", "'foo' is not one of 'quarantine', 'dead_letter'"),
     ],
 )
-def test_what_an_option_cannot_be_is_refused(desk: Desk, option: str, value: str, said: str) -> None:
-    done = desk.run("quarantine", "list", option, value)
+def test_what_an_option_cannot_be_is_refused(terminal: Terminal, option: str, value: str, said: str) -> None:
+    done = terminal.run("quarantine", "list", option, value)
     assert done.exit_code == 2
     assert said in " ".join(done.output.replace("│", " ").split())
 
@@ -50,10 +50,10 @@ def test_what_an_option_cannot_be_is_refused(desk: Desk, option: str, value: str
 @pytest.mark.parametrize("command", [("list",), ("replay",), ("discard",), ("discard", "--dry-run")])
 @pytest.mark.parametrize("feed", ["nope/nope", "pretix/nope", "nope"])
 def test_a_feed_that_neither_the_yaml_nor_the_store_knows_is_refused(
-    desk: Desk, command: tuple[str, ...], feed: str
+    terminal: Terminal, command: tuple[str, ...], feed: str
 ) -> None:
-    rejected(desk, LEFT_WITH_ITS_CONNECTION)
-    done = desk.run("quarantine", *command, "--feed", feed)
+    rejected(terminal, LEFT_WITH_ITS_CONNECTION)
+    done = terminal.run("quarantine", *command, "--feed", feed)
     assert isinstance(done.exception, ConfigurationError), done.output
     assert (
         f"there is no feed '{feed}'; known are: eventbrite/attendees, eventbrite/orders, oldshop/sales, pretix/orders"
@@ -62,42 +62,42 @@ def test_a_feed_that_neither_the_yaml_nor_the_store_knows_is_refused(
 
 
 @pytest.mark.parametrize("feed", ["", "/orders", "pretix/", "pretix/orders/x"])
-def test_a_feed_is_written_like_one(desk: Desk, feed: str) -> None:
+def test_a_feed_is_written_like_one(terminal: Terminal, feed: str) -> None:
     for command in (("list",), ("replay",), ("discard", "--code", "MISSING")):
-        done = desk.run("quarantine", *command, "--feed", feed)
+        done = terminal.run("quarantine", *command, "--feed", feed)
         assert isinstance(done.exception, ConfigurationError), done.output
         assert "is no feed; write connection/feed" in str(done.exception)
 
 
 @pytest.mark.parametrize("feed", [LEFT_THE_YAML, LEFT_WITH_ITS_CONNECTION])
-def test_what_has_left_the_yaml_can_still_be_listed_and_discarded(desk: Desk, feed: FeedId) -> None:
-    rejected(desk, feed, 2)
-    rejected(desk, ORDERS)
+def test_what_has_left_the_yaml_can_still_be_listed_and_discarded(terminal: Terminal, feed: FeedId) -> None:
+    rejected(terminal, feed, 2)
+    rejected(terminal, ORDERS)
     for name in (str(feed), feed.connection):
-        listed = desk.json("quarantine", "list", "--feed", name)["quarantine"]
+        listed = terminal.json("quarantine", "list", "--feed", name)["quarantine"]
         assert [row["feed"] for row in listed].count(str(feed)) == 2
-    found = desk.json("quarantine", "replay")
+    found = terminal.json("quarantine", "replay")
     assert (found["tried"], found["passing"], found["not_in_yaml"]) == (1, 0, {str(feed): 2})
-    said = desk.say("quarantine", "replay", "--dry-run")
+    said = terminal.say("quarantine", "replay", "--dry-run")
     assert "0 of 1 records would pass" in said
     assert f"{feed}: 2 were not tried: the feed is no longer in the YAML" in said
-    assert "2 rejections were discarded" in desk.say("quarantine", "discard", "--feed", str(feed))
+    assert "2 rejections were discarded" in terminal.say("quarantine", "discard", "--feed", str(feed))
 
 
 @pytest.mark.parametrize("command", ["replay", "discard"])
-def test_a_key_that_does_not_exist_is_named(desk: Desk, command: str) -> None:
-    rejected(desk, ORDERS)
-    done = desk.run("quarantine", command, "--key", "orders-1", "--key", "nokey")
+def test_a_key_that_does_not_exist_is_named(terminal: Terminal, command: str) -> None:
+    rejected(terminal, ORDERS)
+    done = terminal.run("quarantine", command, "--key", "orders-1", "--key", "nokey")
     assert isinstance(done.exception, ConfigurationError)
     assert "there is no quarantine row nokey" in str(done.exception)
-    assert desk.rows("select status, attempts from sync.quarantine") == [("open", 0)], "nothing was done by half"
+    assert terminal.rows("select status, attempts from sync.quarantine") == [("open", 0)], "nothing was done by half"
 
 
-def test_a_list_that_stops_says_how_many_there_are(desk: Desk) -> None:
-    rejected(desk, ORDERS, 103)
-    assert "100 of 103 shown; --limit for more" in desk.say("quarantine", "list")
-    assert "shown" not in desk.say("quarantine", "list", "--limit", "103")
-    found = desk.json("quarantine", "list", "--feed", "pretix/orders", "--limit", "2")
+def test_a_list_that_stops_says_how_many_there_are(terminal: Terminal) -> None:
+    rejected(terminal, ORDERS, 103)
+    assert "100 of 103 shown; --limit for more" in terminal.say("quarantine", "list")
+    assert "shown" not in terminal.say("quarantine", "list", "--limit", "103")
+    found = terminal.json("quarantine", "list", "--feed", "pretix/orders", "--limit", "2")
     assert (len(found["quarantine"]), found["total"]) == (2, 103)
-    assert desk.json("quarantine", "list", "--kind", "dead_letter") == {"quarantine": [], "total": 0}
-    assert desk.json("quarantine", "list", "--status", "all")["total"] == 103
+    assert terminal.json("quarantine", "list", "--kind", "dead_letter") == {"quarantine": [], "total": 0}
+    assert terminal.json("quarantine", "list", "--status", "all")["total"] == 103

@@ -8,7 +8,7 @@ from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.landing.owners import this_process
 from sync_pipeline.landing.pages import Landing
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.integration.cli_setting import Desk
+from sync_pipeline_tests.integration.cli_setting import Terminal
 
 ORDERS = FeedId("pretix", "orders")
 
@@ -21,19 +21,19 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("token")
-def test_feeds_that_another_worker_holds_are_named(desk: Desk) -> None:
+def test_feeds_that_another_worker_holds_are_named(terminal: Terminal) -> None:
     async def hold(database: Database) -> None:
         assert await Landing(database).acquire(ORDERS, owner=this_process("another"), ttl_s=600)
 
-    desk.within(hold)
-    said = desk.say("sync", "pretix")
+    terminal.within(hold)
+    said = terminal.say("sync", "pretix")
     assert "pretix/orders: another worker holds it and polls it; this session left it alone" in said
     assert "nothing" not in said
-    found = desk.json("sync", "pretix")
+    found = terminal.json("sync", "pretix")
     assert (found["feeds"], found["held_by_another_worker"]) == ({}, ["pretix/orders"])
 
 
 @pytest.mark.usefixtures("token")
-def test_feeds_that_nobody_holds_are_not_said_to_be_held(desk: Desk) -> None:
-    found = desk.failing_json("sync", "pretix")
+def test_feeds_that_nobody_holds_are_not_said_to_be_held(terminal: Terminal) -> None:
+    found = terminal.failing_json("sync", "pretix")
     assert (list(found["errors"]), found["held_by_another_worker"]) == (["orders"], [])

@@ -12,7 +12,7 @@ from sync_pipeline.landing.pages import Landing
 from sync_pipeline.simulator.options import SimulatorOptions
 from sync_pipeline.simulator.server import Running, running
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.integration.cli_setting import Desk
+from sync_pipeline_tests.integration.cli_setting import Terminal
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,12 @@ def simulator() -> Iterator[Running]:
         yield serving
 
 
-def polled(desk: Desk, *feeds: FeedId) -> None:
+def polled(terminal: Terminal, *feeds: FeedId) -> None:
     async def acquire(database: Database) -> None:
         for feed in feeds:
             assert await Landing(database).acquire(feed, owner="somebody", ttl_s=1)
 
-    desk.within(acquire)
+    terminal.within(acquire)
 
 
 @pytest.mark.parametrize(
@@ -38,22 +38,22 @@ def polled(desk: Desk, *feeds: FeedId) -> None:
         ("{simulator}/pretix", "HTTP 404"),
     ],
 )
-def test_where_no_simulator_answers_is_one_sentence(desk: Desk, simulator: Running, url: str, why: str) -> None:
-    polled(desk, FeedId("pretix", "orders"))
+def test_where_no_simulator_answers_is_one_sentence(terminal: Terminal, simulator: Running, url: str, why: str) -> None:
+    polled(terminal, FeedId("pretix", "orders"))
     url = url.replace("{simulator}", simulator.url)
-    done = desk.run("verify", "--truth", url)
+    done = terminal.run("verify", "--truth", url)
     assert isinstance(done.exception, ConfigurationError), done.exception
     assert str(done.exception).startswith(f"no simulator answers at {url} (")
     assert why in str(done.exception)
 
 
-def test_a_feed_that_the_simulator_does_not_have_is_left_out(desk: Desk, simulator: Running) -> None:
-    polled(desk, FeedId("boxoffice", "tickets"), FeedId("pretix", "orders"))
-    done = desk.run("verify", "--truth", simulator.url)
+def test_a_feed_that_the_simulator_does_not_have_is_left_out(terminal: Terminal, simulator: Running) -> None:
+    polled(terminal, FeedId("boxoffice", "tickets"), FeedId("pretix", "orders"))
+    done = terminal.run("verify", "--truth", simulator.url)
     assert "– boxoffice/tickets against the simulator: not compared, it has no such feed" in done.output
     assert "✗ pretix/orders against the simulator: {'missing_in_store'" in done.output
     assert done.exit_code == 1
-    polled(desk, FeedId("eventbrite", "orders"))
-    found = desk.failing_json("verify", "--truth", simulator.url)
+    polled(terminal, FeedId("eventbrite", "orders"))
+    found = terminal.failing_json("verify", "--truth", simulator.url)
     assert found["not_compared"] == ["boxoffice/tickets"]
     assert sorted(found["mismatches"]) == ["eventbrite/orders", "pretix/orders"]
