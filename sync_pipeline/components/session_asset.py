@@ -1,16 +1,17 @@
 """The asset that polls: one bounded session of a connection, from vendor to canonical rows, with its checks."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from sync_pipeline.components.naming import CHECKS, STAGES, check_stage, key
+from sync_pipeline.components.checks import check_key, planned, unplanned
+from sync_pipeline.components.naming import STAGES, check_stage, key
 from sync_pipeline.components.specs import session_checks, session_specs
 from sync_pipeline.kernel.canonical import Counts
-from sync_pipeline.kernel.errors import SyncError
+from sync_pipeline.kernel.errors import ConfigurationError, SyncError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.kernel.loop import run_worker
 from sync_pipeline.resources import SyncResource
@@ -84,9 +85,11 @@ async def _session(
         results: list[Result] = []
         for feed, stages in chosen.items():
             seconds = time.monotonic() - started
-            results += await _results(
+            found, broken = await _results(
                 context, runtime, setup, feed, stages, seconds, again.get(feed), horizons.get(feed)
             )
+            results += found
+            fault = fault or broken
     return results, fault
 
 
@@ -146,9 +149,11 @@ async def _results(
     seconds: float,
     again: tuple[int, Counts] | None,
     horizon: Any,
-) -> list[Result]:
+) -> tuple[list[Result], SyncError | None]:
+    """The feed's materializations and verdicts, and what fails the run: Dagster does that for a blocking check that it
+    planned, and for no other."""
     if not stages:
-        return []
+        return [], None
     feed_id = FeedId(setup.connection.name, feed)
     contract = setup.feeds[feed].contract
     facts = await facts_of.feed_facts(runtime.database, feed_id, context.run.run_id)
@@ -171,24 +176,13 @@ async def _results(
         "cursor_drift": verdicts.cursor_drift(feed_id, facts),
         "lag": verdicts.lag(lag_p95_s, setup.feeds[feed].wishes.target_lag_s),
     }
-    return results + list(_checks(context, setup, feed, found))
-
-
-def _checks(
-    context: dg.AssetExecutionContext, setup: Setup, feed: str, found: Mapping[str, Verdict]
-) -> Iterable[dg.AssetCheckResult]:
-    for check in CHECKS:
-        asset = key(setup.connection.name, feed, check_stage(check))
-        if dg.AssetCheckKey(asset, check) in context.selected_asset_check_keys:
-            severity = dg.AssetCheckSeverity.WARN if check == "lag" else dg.AssetCheckSeverity.ERROR
-            yield dg.AssetCheckResult(
-                passed=found[check].passed,
-                asset_key=asset,
-                check_name=check,
-                severity=severity,
-                description=found[check].why,
-                metadata={"why": found[check].why, **found[check].numbers},
-            )
+    for check, verdict in found.items():
+        if check_key(feed_id, check) in context.selected_asset_check_keys:
+            results.append(planned(feed_id, check, verdict))
+        elif check_stage(check) in stages:
+            context.log_event(unplanned(feed_id, check, verdict))
+    broken = None if found["schema"].passed else ConfigurationError(f"{feed_id}: {found['schema'].why}")
+    return results, broken
 
 
 def _metadata(

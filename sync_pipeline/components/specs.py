@@ -23,7 +23,8 @@ CHECK_DESCRIPTIONS = {
     "schema": "The canonical table has the contract's columns.",
     "conservation": "Every record received is applied, unchanged, superseded, held or quarantined.",
     "rejection_rate": "At most 5 % of a cycle's records are rejected.",
-    "cursor_drift": "The feed stood at its horizon within the last ten minutes.",
+    "cursor_drift": "The feed stood at its horizon within the last ten minutes, or rests until its next poll. Judged while "
+    "no session runs, too.",
     "lag": "95 % of changes are in the store within twice the freshness target.",
     "parity": "No difference between vendor and store waits for review.",
 }

@@ -18,8 +18,22 @@ SQL = queries(__package__)
 
 
 @dataclass(frozen=True, slots=True)
-class FeedFacts:
-    """Counts of one session, and where the feed stands now. Instants by the database's clock."""
+class Standing:
+    """Where a feed stands now, whether a session runs or not. Instants by the database's clock."""
+
+    watermark: datetime | None
+    caught_up_at: datetime | None
+    next_due: datetime | None
+    why: str | None
+    deferred_until: datetime | None
+    deferred_reason: str | None
+    last_error: str | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFacts(Standing):
+    """Where the feed stands, and the counts of one session."""
 
     pages: int
     received: int
@@ -34,17 +48,9 @@ class FeedFacts:
     retries: int
     waited_s: float
     broken_pages: int
-    watermark: datetime | None
-    caught_up_at: datetime | None
-    next_due: datetime | None
-    why: str | None
-    deferred_until: datetime | None
-    deferred_reason: str | None
-    last_error: str | None
     open_quarantine: int
     dead_letters: int
     held_now: int
-    now: datetime
 
     @property
     def conserved(self) -> bool:
@@ -60,6 +66,11 @@ async def feed_facts(database: Database, feed: FeedId, session: str) -> FeedFact
         row = await cursor.fetchone()
         assert row is not None
         return FeedFacts(*row)
+
+
+async def standings(database: Database, connection: str) -> Mapping[str, Standing]:
+    """Where each feed of the connection stands that was asked for at least once."""
+    return {row[0]: Standing(*row[1:]) for row in await database.statement(SQL.standings, {"connection": connection})}
 
 
 async def top_codes(database: Database, feed: FeedId, first_page: int | None) -> Mapping[str, int]:

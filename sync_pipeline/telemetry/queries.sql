@@ -30,13 +30,18 @@ with pages as (
 ), held as (
   select count(*) as number from sync.held where connection = %(connection)s and feed = %(feed)s
 )
-select pages.pages::integer, pages.received::integer, pages.applied::integer, pages.unchanged::integer,
+select state.watermark, state.caught_up_at, state.next_due, state.why, state.deferred_until, state.deferred_reason,
+       state.last_error, clock_timestamp() as now,
+       pages.pages::integer, pages.received::integer, pages.applied::integer, pages.unchanged::integer,
        pages.superseded::integer, pages.held::integer, pages.quarantined::integer, pages.first_page,
        calls.requests::integer, calls.answers_429::integer, calls.retries::integer, calls.waited_s::double precision,
-       broken.number::integer as broken_pages, state.watermark, state.caught_up_at, state.next_due, state.why, state.deferred_until,
-       state.deferred_reason, state.last_error, open.quarantined::integer as open_quarantine, open.dead::integer as dead_letters,
-       held.number::integer as held_now, clock_timestamp() as now
+       broken.number::integer as broken_pages, open.quarantined::integer as open_quarantine,
+       open.dead::integer as dead_letters, held.number::integer as held_now
 from pages, calls, broken, open, held left join state on true
+
+-- name: standings
+select feed, watermark, caught_up_at, next_due, why, deferred_until, deferred_reason, last_error, clock_timestamp() as now
+from sync.feed_state where connection = %(connection)s
 
 -- name: top_codes
 select code, count(*)::integer as records

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.telemetry.facts import FeedFacts
+from sync_pipeline.telemetry.facts import FeedFacts, Standing
 
 DRIFT = timedelta(minutes=10)
 REJECTION_RATE = 0.05
@@ -53,20 +53,23 @@ def rejection_rate(facts: FeedFacts, codes: Mapping[str, int]) -> Verdict:
     )
 
 
-def cursor_drift(feed: FeedId, facts: FeedFacts) -> Verdict:
-    """The feed must have stood at its horizon within ten minutes."""
-    if facts.caught_up_at is None:
+def cursor_drift(feed: FeedId, standing: Standing) -> Verdict:
+    """The feed must have stood at its horizon within ten minutes. One that rests until its next poll is not late: the ten
+    minutes count from then, unless an error or a deferral stands in its way."""
+    if standing.caught_up_at is None:
         return Verdict(False, f"{feed} has not reached its horizon yet; its first window is still open")
-    behind = facts.now - facts.caught_up_at
+    behind = standing.now - standing.caught_up_at
     numbers = {"behind_s": round(behind.total_seconds(), 1)}
-    if behind <= DRIFT:
-        return Verdict(True, f"at its horizon {behind.total_seconds():.0f} s ago", numbers)
+    cause = waiting(standing) or standing.last_error
+    rests = standing.next_due is not None and cause is None and standing.now <= standing.next_due + DRIFT
+    if behind <= DRIFT or rests:
+        planned = f", to be asked at {standing.next_due:%H:%M:%SZ}" if behind > DRIFT else ""
+        return Verdict(True, f"at its horizon {behind.total_seconds():.0f} s ago{planned}", numbers)
     # No watermark: all of the history is being listed again, and a resync from anywhere else would leave some of it out.
-    start = f"{facts.watermark:%Y-%m-%dT%H:%M:%SZ}" if facts.watermark else "beginning"
-    cause = f" ({facts.last_error})" if facts.last_error else ""
+    start = f"{standing.watermark:%Y-%m-%dT%H:%M:%SZ}" if standing.watermark else "beginning"
     return Verdict(
         False,
-        f"{feed} is {behind.total_seconds() / 60:.0f} min behind its horizon{cause}; "
+        f"{feed} is {behind.total_seconds() / 60:.0f} min behind its horizon{f' ({cause})' if cause else ''}; "
         f"run `sync-pipeline resync {feed} --from {start}`",
         numbers,
     )
@@ -100,9 +103,9 @@ def parity(open_deltas: int, day: str | None) -> Verdict:
     return Verdict(False, f"{open_deltas} differences{where} wait for review; see sync.delta", {"open": open_deltas})
 
 
-def waiting(facts: FeedFacts) -> str | None:
+def waiting(standing: Standing) -> str | None:
     """What the UI says of a feed that may not ask yet."""
-    until: datetime | None = facts.deferred_until
-    if until is None or until <= facts.now:
+    until: datetime | None = standing.deferred_until
+    if until is None or until <= standing.now:
         return None
-    return f"waiting for quota until {until:%H:%M:%SZ}: {facts.deferred_reason}"
+    return f"waiting for quota until {until:%H:%M:%SZ}: {standing.deferred_reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.feed import FeedId
@@ -12,12 +13,19 @@ from sync_pipeline_tests.things import at
 FEED = FeedId("shop", "things")
 
 
-def facts(*, watermark: datetime | None, caught_up_at: datetime | None) -> FeedFacts:
+def facts(
+    *,
+    watermark: datetime | None,
+    caught_up_at: datetime | None,
+    next_due: datetime | None = None,
+    last_error: str | None = "refused",
+    deferred_until: datetime | None = None,
+) -> FeedFacts:
     return FeedFacts(
         pages=0, received=0, applied=0, unchanged=0, superseded=0, held=0, quarantined=0, first_page=None, requests=0,
         answers_429=0, retries=0, waited_s=0.0, broken_pages=0, watermark=watermark, caught_up_at=caught_up_at,
-        next_due=None, why=None, deferred_until=None, deferred_reason=None, last_error="refused", open_quarantine=0,
-        dead_letters=0, held_now=0, now=at(3600),
+        next_due=next_due, why=None, deferred_until=deferred_until, deferred_reason="spent", last_error=last_error,
+        open_quarantine=0, dead_letters=0, held_now=0, now=at(3600),
     )  # fmt: skip
 
 
@@ -39,3 +47,20 @@ def test_ten_minutes_are_no_drift() -> None:
     assert cursor_drift(FEED, facts(watermark=at(300), caught_up_at=at(3000))).passed
     late = cursor_drift(FEED, facts(watermark=at(300), caught_up_at=at(3000) - timedelta(seconds=1)))
     assert not late.passed
+
+
+def test_a_feed_that_rests_until_its_next_poll_is_not_late() -> None:
+    resting = facts(watermark=at(300), caught_up_at=at(2700), next_due=at(3600), last_error=None)
+    rests = cursor_drift(FEED, resting)
+    assert rests.passed
+    assert rests.why == f"at its horizon 900 s ago, to be asked at {at(3600):%H:%M:%SZ}"
+    assert cursor_drift(FEED, replace(resting, next_due=at(3000))).passed
+    assert not cursor_drift(FEED, replace(resting, next_due=at(2999))).passed, "nobody asks it"
+
+
+def test_what_stands_in_a_feeds_way_is_no_rest_and_is_named() -> None:
+    resting = facts(watermark=at(300), caught_up_at=at(2700), next_due=at(3600))
+    assert "15 min behind its horizon (refused)" in cursor_drift(FEED, resting).why
+    deferred = cursor_drift(FEED, replace(resting, deferred_until=at(3700)))
+    assert f"(waiting for quota until {at(3700):%H:%M:%SZ}: spent)" in deferred.why
+    assert cursor_drift(FEED, replace(resting, deferred_until=at(3500), last_error=None)).passed
