@@ -157,7 +157,7 @@ async def _results(
     feed_id = FeedId(setup.connection.name, feed)
     contract = setup.feeds[feed].contract
     facts = await facts_of.feed_facts(runtime.database, feed_id, context.run.run_id)
-    codes = await facts_of.top_codes(runtime.database, feed_id, facts.first_page)
+    rejections = await facts_of.rejections(runtime.database, feed_id, facts.first_page)
     rows, lag_p95_s = await facts_of.row_facts(
         runtime.database, feed_id, contract.table, first_page=facts.first_page, since=horizon
     )
@@ -165,14 +165,14 @@ async def _results(
     results: list[Result] = [
         dg.MaterializeResult(
             asset_key=key(setup.connection.name, feed, stage),
-            metadata=_metadata(stage, facts, codes, rows, lag_p95_s, seconds, again),
+            metadata=_metadata(stage, facts, rejections.codes, rows, lag_p95_s, seconds, again),
         )
         for stage in stages
     ]
     found: Mapping[str, Verdict] = {
         "schema": verdicts.schema(frozenset(column.name for column in contract.columns), columns, contract.drift()),
         "conservation": verdicts.conservation(facts),
-        "rejection_rate": verdicts.rejection_rate(facts, codes),
+        "rejection_rate": verdicts.rejection_rate(facts, rejections),
         "cursor_drift": verdicts.cursor_drift(feed_id, facts),
         "lag": verdicts.lag(lag_p95_s, setup.feeds[feed].wishes.target_lag_s),
     }

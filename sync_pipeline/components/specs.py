@@ -22,7 +22,7 @@ DESCRIPTIONS = {
 CHECK_DESCRIPTIONS = {
     "schema": "The canonical table has the contract's columns.",
     "conservation": "Every record received is applied, unchanged, superseded, held or quarantined.",
-    "rejection_rate": "At most 5 % of a cycle's records are rejected.",
+    "rejection_rate": "At most 5 % of what a cycle was shown is rejected.",
     "cursor_drift": "The feed stood at its horizon within the last ten minutes, or rests until its next poll. Judged while "
     "no session runs, too.",
     "lag": "95 % of changes are in the store within twice the freshness target.",

@@ -58,6 +58,15 @@ class FeedFacts(Standing):
         return self.received == outcomes and self.broken_pages == 0
 
 
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """Different records of a session that wait in quarantine. `codes`: the ten most frequent; `more_codes`: how many others."""
+
+    records: int
+    codes: Mapping[str, int]
+    more_codes: int
+
+
 async def feed_facts(database: Database, feed: FeedId, session: str) -> FeedFacts:
     async with database.transaction() as conn:
         cursor = await conn.execute(
@@ -73,12 +82,13 @@ async def standings(database: Database, connection: str) -> Mapping[str, Standin
     return {row[0]: Standing(*row[1:]) for row in await database.statement(SQL.standings, {"connection": connection})}
 
 
-async def top_codes(database: Database, feed: FeedId, first_page: int | None) -> Mapping[str, int]:
-    async with database.transaction() as conn:
-        cursor = await conn.execute(
-            SQL.top_codes, {"connection": feed.connection, "feed": feed.feed, "first_page": first_page}
-        )
-        return dict(await cursor.fetchall())
+async def rejections(database: Database, feed: FeedId, first_page: int | None) -> Rejections:
+    """From `first_page` on; None: all that are open."""
+    found = await database.statement(
+        SQL.rejections, {"connection": feed.connection, "feed": feed.feed, "first_page": first_page}
+    )
+    codes = {row[0]: row[1] for row in found}
+    return Rejections(found[0][2], codes, found[0][3] - len(codes)) if found else Rejections(0, {}, 0)
 
 
 async def row_facts(

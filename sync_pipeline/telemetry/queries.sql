@@ -43,11 +43,16 @@ from pages, calls, broken, open, held left join state on true
 select feed, watermark, caught_up_at, next_due, why, deferred_until, deferred_reason, last_error, clock_timestamp() as now
 from sync.feed_state where connection = %(connection)s
 
--- name: top_codes
-select code, count(*)::integer as records
-from sync.quarantine, unnest(codes) as code
-where connection = %(connection)s and feed = %(feed)s and status = 'open'
-  and (%(first_page)s::bigint is null or page_id >= %(first_page)s)
+-- name: rejections
+-- A record that was shown twice is one row; one with two codes counts at both.
+with rejected as (
+  select codes from sync.quarantine
+  where connection = %(connection)s and feed = %(feed)s and status = 'open' and kind = 'quarantine'
+    and (%(first_page)s::bigint is null or page_id >= %(first_page)s)
+)
+select code, count(*)::integer as records, (select count(*) from rejected)::integer as all_records,
+       count(*) over ()::integer as codes
+from rejected, unnest(rejected.codes) as code
 group by code order by 2 desc, 1 limit 10
 
 -- name: row_facts

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.telemetry.facts import FeedFacts, Standing
+from sync_pipeline.telemetry.facts import FeedFacts, Rejections, Standing
 
 DRIFT = timedelta(minutes=10)
 REJECTION_RATE = 0.05
@@ -36,21 +36,37 @@ def conservation(facts: FeedFacts) -> Verdict:
     )
 
 
-def rejection_rate(facts: FeedFacts, codes: Mapping[str, int]) -> Verdict:
-    """More than a twentieth of a cycle rejected is a change at the vendor, not chance."""
+def rejection_rate(facts: FeedFacts, rejections: Rejections) -> Verdict:
+    """More than a twentieth of a cycle rejected is a change at the vendor, not chance.
+
+    Showings are judged: windows overlap, so that a record may be shown, and rejected, many times in a cycle.
+    """
     if not facts.received:
         return Verdict(True, "no records in this cycle")
     rate = facts.quarantined / facts.received
-    numbers = {"rejected": facts.quarantined, "received": facts.received, "rate": round(rate, 6)}
-    share = f"{facts.quarantined} of {facts.received} records rejected ({rate:.1%})"
+    numbers = {
+        "rejected": facts.quarantined,
+        "received": facts.received,
+        "rate": round(rate, 6),
+        "records": rejections.records,
+    }
+    share = f"{facts.quarantined} of {facts.received} showings rejected ({rate * 100:.1f} %"
     if rate <= REJECTION_RATE:
-        return Verdict(True, share, numbers)
-    named = ", ".join(f"{code} {number}" for code, number in codes.items())
+        return Verdict(True, f"{share})", numbers)
+    named = ", ".join(f"{code} {number}" for code, number in rejections.codes.items())
+    if rejections.more_codes:
+        named += f" and {_counted(rejections.more_codes, 'more code')}"
+    records = f"{_counted(rejections.records, 'different record')}: {named}" if rejections.records else "mended since"
     return Verdict(
         False,
-        f"{share}, above {REJECTION_RATE:.0%}: {named}. Correct the mapping, then `sync-pipeline quarantine replay --dry-run`",
+        f"{share}, above {REJECTION_RATE * 100:.0f} %), {records}. Correct the mapping, then "
+        "`sync-pipeline quarantine replay --dry-run`",
         numbers,
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def cursor_drift(feed: FeedId, standing: Standing) -> Verdict:

@@ -117,6 +117,17 @@ def test_rejections_above_a_twentieth_name_their_codes(desk: Desk) -> None:
     assert "quarantine replay" in str(found.metadata["why"].value)
 
 
+def test_rejections_are_counted_as_records_and_all_their_codes_are_told_of(desk: Desk) -> None:
+    desk.control("faults", {"malformed": {"rate": 0.6, "feeds": ["pretix/orders"]}})
+    why = str(checks(desk.run("poll_pretix"))["pretix/orders/quarantine:rejection_rate"].description)
+    rejected = "from sync.quarantine where feed = 'orders'"
+    [(records,)] = desk.sql(f"select count(*) {rejected}")
+    [(codes,)] = desk.sql(f"select count(distinct code) {rejected[:20]}, unnest(codes) code {rejected[20:]}")
+    assert codes > 10, "else the world is too tame"
+    assert f" %), {records} different records: " in why
+    assert f" and {codes - 10} more code" in why
+
+
 def test_drift_names_the_way_back(desk: Desk) -> None:
     desk.run("poll_pretix")
     desk.sql("update sync.feed_state set caught_up_at = caught_up_at - interval '20 minutes'")

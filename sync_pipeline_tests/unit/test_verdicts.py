@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.telemetry.facts import FeedFacts
-from sync_pipeline.telemetry.verdicts import cursor_drift
+from sync_pipeline.telemetry.facts import FeedFacts, Rejections
+from sync_pipeline.telemetry.verdicts import cursor_drift, rejection_rate
 from sync_pipeline_tests.things import at
 
 FEED = FeedId("shop", "things")
@@ -64,3 +64,18 @@ def test_what_stands_in_a_feeds_way_is_no_rest_and_is_named() -> None:
     deferred = cursor_drift(FEED, replace(resting, deferred_until=at(3700)))
     assert f"(waiting for quota until {at(3700):%H:%M:%SZ}: spent)" in deferred.why
     assert cursor_drift(FEED, replace(resting, deferred_until=at(3500), last_error=None)).passed
+
+
+def test_rejections_are_showings_and_their_codes_are_of_different_records() -> None:
+    cycle = replace(facts(watermark=None, caught_up_at=None), received=1227, quarantined=194)
+    judged = rejection_rate(cycle, Rejections(59, {"WRONG_TYPE": 33, "MISSING_FIELD": 30}, 4))
+    assert not judged.passed
+    assert judged.why == (
+        "194 of 1227 showings rejected (15.8 %, above 5 %), 59 different records: WRONG_TYPE 33, MISSING_FIELD 30 and 4 more "
+        "codes. Correct the mapping, then `sync-pipeline quarantine replay --dry-run`"
+    )
+    assert judged.numbers == {"rejected": 194, "received": 1227, "rate": 0.158109, "records": 59}
+    assert "1 different record: WRONG_TYPE 1. " in rejection_rate(cycle, Rejections(1, {"WRONG_TYPE": 1}, 0)).why
+    assert "above 5 %), mended since. " in rejection_rate(cycle, Rejections(0, {}, 0)).why
+    few = replace(cycle, quarantined=6)
+    assert rejection_rate(few, Rejections(6, {"WRONG_TYPE": 6}, 0)).why == "6 of 1227 showings rejected (0.5 %)"
