@@ -73,24 +73,32 @@ class Client:
 def request_for(grant: Grant, client: Client, pair: Pair | None, now: datetime) -> Request:
     """The exchange's request. Raises ConfigurationError when something it needs is missing."""
     fields = dict(_grant_fields(grant, client, pair, now)) | dict(grant.extra)
-    headers = []
+    headers: list[tuple[str, str]] = []
     if grant.scope is not None:
         fields["scope"] = grant.scope
     if grant.kind != "jwt_bearer":
-        if client.id is None or client.secret is None:
-            raise ConfigurationError(f"{grant.path}: a {grant.kind} exchange needs a client id and a client secret")
-        if grant.client_auth == "basic":
-            # RFC 6749, 2.3.1: each half is form-encoded before it is joined.
-            pair_text = f"{quote_plus(client.id.reveal())}:{quote_plus(client.secret.reveal())}"
-            headers.append(("authorization", "Basic " + base64.b64encode(pair_text.encode()).decode()))
-        else:
-            fields["client_id"], fields["client_secret"] = client.id.reveal(), client.secret.reveal()
+        shown, headers = _shown(grant, client)
+        fields |= shown
     if grant.encoding == "json":
         body, kind = json.dumps(fields).encode(), "application/json"
     else:
         body, kind = urlencode(fields).encode(), "application/x-www-form-urlencoded"
     headers.append(("content-type", kind))
     return Request(grant.path, grant.path, method="POST", headers=tuple(headers), body=body, idempotent=False)
+
+
+def _shown(grant: Grant, client: Client) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Who asks, as fields and headers (RFC 6749, 2.3.1). A public client has nothing to prove it by."""
+    if grant.client_auth == "none" and client.id is not None:
+        return {"client_id": client.id.reveal()}, []
+    if client.id is None or client.secret is None:
+        needs = "a client id" if grant.client_auth == "none" else "a client id and a client secret"
+        raise ConfigurationError(f"{grant.path}: a {grant.kind} exchange needs {needs}")
+    if grant.client_auth == "basic":
+        # Each half is form-encoded before it is joined.
+        text = f"{quote_plus(client.id.reveal())}:{quote_plus(client.secret.reveal())}"
+        return {}, [("authorization", "Basic " + base64.b64encode(text.encode()).decode())]
+    return {"client_id": client.id.reveal(), "client_secret": client.secret.reveal()}, []
 
 
 def _grant_fields(grant: Grant, client: Client, pair: Pair | None, now: datetime) -> dict[str, str]:

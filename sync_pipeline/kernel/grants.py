@@ -8,6 +8,7 @@ from typing import Literal
 from sync_pipeline.kernel.errors import ConfigurationError
 
 GrantKind = Literal["static", "client_credentials", "refresh_token", "jwt_exchange", "jwt_bearer"]
+ClientAuth = Literal["body", "basic", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,9 @@ class Grant:
     client_secret_env: str | None = None
     """Names of the secrets. For `static` the second names the key; for `jwt_bearer` the private key (PEM)."""
 
-    client_auth: Literal["body", "basic"] = "body"
+    client_auth: ClientAuth = "body"
+    """How the client shows its id and secret. `none`: a public client, which has an id only (RFC 6749, 2.1)."""
+
     encoding: Literal["form", "json"] = "form"
     token_field: str = "access_token"  # noqa: S105
     scope: str | None = None

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.vendors.limits import EndpointLimits, Limit, Limits, Name, each_once
+from sync_pipeline.vendors.oauth import Preset, with_preset
 from sync_pipeline.vendors.rest_options import RateHeaders, RestFeedOptions, Strict
 
 SEGMENT = re.compile(r"(?!\.{1,2}\Z)[^\s/?#%\\]+").fullmatch
@@ -29,12 +30,15 @@ Segment = Annotated[str, AfterValidator(_segment)]
 class GrantOptions(Strict):
     """How tokens are got by exchange (OAuth). Secrets are named, never written here."""
 
-    kind: Literal["client_credentials", "refresh_token", "jwt_exchange", "jwt_bearer"]
-    path: str = Field(pattern="^/", description="Path of the token endpoint.")
+    preset: Preset | None = Field(None, description="A vendor's documented settings; what is written here goes before.")
+    kind: Literal["client_credentials", "refresh_token", "jwt_exchange", "jwt_bearer"] = Field(
+        "refresh_token", description="Mandatory without a preset."
+    )
+    path: str = Field("", pattern="^/", description="Path of the token endpoint. Mandatory without a preset.")
     base_url: str | None = Field(None, description="Host of the token endpoint; default the connection's.")
     client_id_env: str | None = None
     client_secret_env: str | None = None
-    client_auth: Literal["body", "basic"] = "body"
+    client_auth: Literal["body", "basic", "none"] = "body"
     encoding: Literal["form", "json"] = "form"
     token_field: str = "access_token"  # noqa: S105
     scope: str | None = None
@@ -52,6 +56,21 @@ class GrantOptions(Strict):
         limit = self.mint_limit
         if limit is not None and (limit.kind != "sliding" or limit.burst is not None):
             raise ValueError("mint_limit: it is a sliding one without a burst; take out kind and burst")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        return with_preset(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _complete(self) -> GrantOptions:
+        if not {"kind", "path"} <= self.model_fields_set:
+            raise ValueError("a grant needs its kind and path, or a preset")
+        if self.client_auth == "none" and self.kind not in ("refresh_token", "client_credentials"):
+            raise ValueError(f"client_auth: a {self.kind} exchange needs a client secret, which `none` has not")
+        if self.client_auth == "none" and self.client_secret_env is not None:
+            raise ValueError("client_secret_env: with `client_auth: none` no secret is sent; remove one of the two")
         return self
 
 

@@ -15,7 +15,7 @@ from sync_pipeline.gateway.exchange import Client, Pair, read, request_for
 from sync_pipeline.gateway.tokens import Lost, Minted, Refused, Unspent
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import Reply
-from sync_pipeline.kernel.grants import Grant
+from sync_pipeline.kernel.grants import Grant, GrantKind
 from sync_pipeline.trust.secrets import Secret
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +52,16 @@ def test_a_client_may_go_by_basic_authentication_with_each_half_encoded() -> Non
     assert form(request.body) == {"grant_type": "client_credentials", "scope": "reservations.read"}
     scheme, _, value = dict(request.headers)["authorization"].partition(" ")
     assert (scheme, base64.b64decode(value)) == ("Basic", b"an-id:a+secret%2Fwith%3Asigns")
+
+
+@pytest.mark.parametrize("kind", ["refresh_token", "client_credentials"])
+def test_a_public_client_shows_its_id_and_no_secret(kind: GrantKind) -> None:
+    for client in (Client(Secret("an-id")), CLIENT):
+        request = request_for(Grant(kind, "/oauth/token", client_auth="none"), client, OLD, NOW)
+        fields = form(request.body)
+        assert (fields.pop("client_id"), fields.pop("grant_type")) == ("an-id", kind)
+        assert fields in ({}, {"refresh_token": "old-refresh"})
+        assert "authorization" not in dict(request.headers)
 
 
 def test_client_id_and_secret_are_exchanged_for_a_jwt_as_json() -> None:
@@ -100,6 +110,7 @@ def test_no_request_shows_its_secrets() -> None:
     [
         (REFRESH, CLIENT, Pair(Secret("access"))),
         (CREDENTIALS, Client(Secret("an-id")), None),
+        (Grant("client_credentials", "/t", client_auth="none"), Client(None, Secret("a secret/with:signs")), None),
         (Grant("jwt_bearer", "/t"), CLIENT, None),
         (Grant("jwt_bearer", "/t", subject="s", audience="a"), CLIENT, None),
     ],
