@@ -18,8 +18,8 @@ from sync_pipeline.ledger.compare import NEWER_IN_QUARANTINE, OLDER_AT_VENDOR, C
 from sync_pipeline.reconcile.absent import ids_of, standing_before, still_absent
 from sync_pipeline.reconcile.quarantined import newer_in_quarantine
 from sync_pipeline.reconcile.relist import relist
+from sync_pipeline.reconcile.stores import Stores
 from sync_pipeline.reconcile.unstamped import SQL, days_of_turn, unsettled_again, with_causes
-from sync_pipeline.runtime import Runtime
 from sync_pipeline.sessions.effects import Sender
 from sync_pipeline.sessions.reading import apply_pages, records_of
 from sync_pipeline.sessions.setup import Setup
@@ -51,7 +51,7 @@ class WindowReport:
 
 
 async def reconcile_days(
-    runtime: Runtime, setup: Setup, feed: str, gateway: Sender, *, start: date, end: date, session: str
+    runtime: Stores, setup: Setup, feed: str, gateway: Sender, *, start: date, end: date, session: str
 ) -> WindowReport:
     """Compare what the vendor changed in [start, end) with the store, and repair the store.
 
@@ -108,7 +108,7 @@ class _Listing:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Stores,
         setup: Setup,
         feed: str,
         gateway: Sender,
@@ -212,7 +212,7 @@ def _once(differences: Sequence[Difference]) -> list[Difference]:
 
 
 async def _repair(
-    runtime: Runtime,
+    runtime: Stores,
     setup: Setup,
     target: Target,
     comparer: Comparer,
