@@ -1,0 +1,33 @@
+-- What others use is forgotten by half in ten minutes. It was computed in numeric, which cannot hold 0.5 to a power of a thousand:
+-- a week after the last foreign use every grant failed. After twenty halvings there is nothing left of it; where the clock went
+-- back, all of it is.
+create function sync.quota_fading(rate double precision, since timestamptz, t timestamptz) returns double precision
+language sql immutable as $$
+  select case when since is null or rate = 0 then rate when f.halvings > 20 then 0
+    else rate * power(0.5::double precision, greatest(0, f.halvings)) end
+  from (select extract(epoch from t - since)::double precision / 600 as halvings) f
+$$;
+
+-- The judgement keeps its rules (0006, 0012) but for that.
+do $$
+declare
+  judgement constant text := pg_get_functiondef('sync.quota_judge(text[], integer, integer, integer, timestamptz)'::regprocedure);
+  mended constant text := replace(judgement,
+    'q.foreign_rate * power(0.5, extract(epoch from t - q.foreign_at) / 600)',
+    'sync.quota_fading(q.foreign_rate, q.foreign_at, t)');
+begin
+  assert mended <> judgement;
+  execute mended;
+end $$;
+
+create or replace view sync.quota_now as
+select q.scope, q.window_name, q.window_limit, q.window_seconds, q.kind, q.zone, n.used, greatest(0, q.window_limit - n.used) as left_over,
+  case when q.blocked_until > clock_timestamp() then q.blocked_until end as blocked_until,
+  sync.quota_share(q.share, q.share_at, q.emission, clock_timestamp()) as share,
+  sync.quota_fading(q.foreign_rate, q.foreign_at, clock_timestamp()) as foreign_rate
+from sync.quota q
+cross join lateral (
+  select case when q.kind = 'sliding' then
+    (sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, clock_timestamp())))).counted
+    else case (clock_timestamp() at time zone q.zone)::date - q.day when 0 then q.used when 1 then q.late else 0 end end as used
+) n;
