@@ -26,8 +26,7 @@ from sync_pipeline.gateway.feedback import placed, retry_after
 from sync_pipeline.gateway.feedback_vendors import heard
 from sync_pipeline.gateway.http import Http, NotSent
 from sync_pipeline.gateway.latencies import Latencies
-from sync_pipeline.gateway.quota import LEASE_S
-from sync_pipeline.gateway.quota_store import Quota
+from sync_pipeline.gateway.quota_store import Quota, Word
 from sync_pipeline.gateway.static_source import Send, StaticSource, TokenSource
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred, SyncError, TransientError
@@ -157,10 +156,13 @@ class Gateway:
             secret, generation = await self._tokens.current() if self._tokens else (None, 0)
             started, at = time.perf_counter(), self._clock.now()
             reply: Reply | None = None
-            fresh = functools.partial(_is_fresh, granted)
+            may_go = functools.partial(self._quota.may_go, granted, lane=lane, endpoint=request.endpoint)
+            said: list[Word] = []
             try:
-                reply = await self._http.send(request, secret, attempts=number, may_go=fresh)
+                reply = await self._http.send(request, secret, attempts=number, may_go=may_go)
                 error = self._judge(request, reply)
+                # At once: what waits for this one's place in flight asks `may_go` before anything else is awaited here.
+                said = self._heed(request, reply, error)
             except NotSent:
                 continue  # others held every connection: the grant is spent, though nobody used it
             except SyncError as raised:
@@ -190,7 +192,7 @@ class Gateway:
             lane=lane,
             generation=None if isinstance(self._tokens, StaticSource | None) else generation,
         )
-        await self._learn(request, reply, error, self._credential_of(secret))
+        await self._learn(request, error, said, self._credential_of(secret))
         if error is not None:
             raise error
         assert reply is not None
@@ -203,17 +205,19 @@ class Gateway:
             waited = await self._quota.acquire(request.weight, lane="P0", endpoint=request.endpoint)
         except Deferred as deferred:
             raise TransientError(str(deferred), unsent=True) from None
-        fresh = functools.partial(_is_fresh, time.monotonic())
-        return functools.partial(self._exchange, http, request, waited, fresh)
+        may_go = functools.partial(self._quota.may_go, time.monotonic(), lane="P0", endpoint=request.endpoint)
+        return functools.partial(self._exchange, http, request, waited, may_go)
 
-    async def _exchange(self, http: Http, request: Request, waited: float, fresh: Callable[[], bool]) -> Reply:
+    async def _exchange(self, http: Http, request: Request, waited: float, may_go: Callable[[], bool]) -> Reply:
         started, at = time.perf_counter(), self._clock.now()
         reply: Reply | None = None
         error: SyncError | None = None
         try:
-            reply = await http.send(request, None, may_go=fresh)
+            reply = await http.send(request, None, may_go=may_go)
         except NotSent:
-            error = TransientError(f"{self._connection.name}: its grant grew old before it was sent", unsent=True)
+            error = TransientError(
+                f"{self._connection.name}: its grant was no longer good when it was to be sent", unsent=True
+            )
             raise error from None
         except SyncError as raised:
             error = raised
@@ -240,29 +244,34 @@ class Gateway:
             error.throttled = error.throttled or reply.status == 429
         return error if isinstance(error, SyncError) else None
 
-    async def _learn(self, request: Request, reply: Reply | None, error: SyncError | None, credential: str) -> None:
-        if reply is not None:
-            await self._listen(reply)
+    def _heed(self, request: Request, reply: Reply, error: SyncError | None) -> list[Word]:
+        """What the answer says about the quota: in the words that the connection names, else in the vendor's own. This worker
+        keeps to it from now on; the store is told later."""
+        api = self._connection.api
+        words = api.feedback(reply) or heard(api.vendor, reply.status, reply.headers, reply.body, reply.received_at)
+        said = []
+        for word in words:
+            if word.blocked_until is not None:
+                self._quota.hold(word.blocked_until - reply.received_at)
+            if (known := placed(word, self._connection.windows)) is not None:
+                said.append(self._quota.heed(known, reply.received_at, sent=reply.sent_at))
         if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
-            self.stats.answers_429 += error.throttled
-            await self._quota.refused(error.retry_after, endpoint=request.endpoint)
+            self._quota.hold(error.retry_after, endpoint=request.endpoint)
         elif error is None:
             self._quota.accepted()
-        if not (isinstance(error, TransientError) and error.throttled):
+        return [word for word in said if word is not None]
+
+    async def _learn(self, request: Request, error: SyncError | None, said: list[Word], credential: str) -> None:
+        for word in said:
+            await self._quota.tell(word)
+        await self._quota.publish()
+        if isinstance(error, TransientError) and error.throttled:
+            self.stats.answers_429 += 1
+        else:
             # A refusal by the quota says that the vendor is well.
             # What was refused to a credential is what its breaker says for as long as it is open.
             reason = str(error) if isinstance(error, AuthenticationError) else type(error).__name__
             await self._breakers.report(request.endpoint, credential, _outcome(error), reason)
-
-    async def _listen(self, reply: Reply) -> None:
-        """What the answer says about the quota: in the words that the connection names, else in the vendor's own."""
-        api = self._connection.api
-        words = api.feedback(reply) or heard(api.vendor, reply.status, reply.headers, reply.body, reply.received_at)
-        for word in words:
-            if word.blocked_until is not None:
-                await self._quota.refused(word.blocked_until - reply.received_at)
-            if (known := placed(word, self._connection.windows)) is not None:
-                await self._quota.told(known, reply.received_at, sent=reply.sent_at)
 
     def _record(
         self,
@@ -311,11 +320,6 @@ class Gateway:
                 retry_count=number - 1,
                 reason=str(error),
             )
-
-
-def _is_fresh(granted: float) -> bool:
-    """A grant is for now: calls that are sent later may arrive together with those of later grants."""
-    return time.monotonic() - granted <= LEASE_S
 
 
 def _may_retry(request: Request, error: BaseException) -> bool:

@@ -64,6 +64,17 @@ class _Answer:
     held: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the vendor said of a window: so many are left, until its reset in so many seconds."""
+
+    scope: str
+    pace: Pace
+    remaining: int
+    reset_s: float
+    sent: datetime
+
+
 class Quota:
     """The quota tree of one connection, as one worker uses it."""
 
@@ -282,10 +293,9 @@ class Quota:
         name = min(shares, key=lambda known: shares[known])
         return self._left[name], windows[name].seconds
 
-    async def refused(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
-        """Book a 429 (or a 503 with Retry-After): nobody asks before the vendor allows it. Returns the seconds.
-
-        A store that is away is told before the next grant; this worker keeps to it meanwhile."""
+    def hold(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
+        """A 429, or an answer with Retry-After, was read: this worker keeps to it from now on, and the store is told with the
+        next grant at the latest. Awaits nothing, so that no other call goes in between. Returns the seconds."""
         self._hands.clear()
         self._refusals += 1
         seconds = retry_after.total_seconds() if retry_after else cool_off(self._refusals, self._random())
@@ -293,47 +303,71 @@ class Quota:
         scopes = [node.scope for node in self._charged(endpoint) if not node.shared]
         self._block(scopes, seconds)
         self._unwritten.update({scope: self._blocked[scope] for scope in scopes})
-        with contextlib.suppress(TransientError):
-            await self._write_blocks()
         return seconds
+
+    async def publish(self) -> None:
+        """What is held here holds for everybody. A store that is away is told before the next grant."""
+        if self._unwritten:
+            with contextlib.suppress(TransientError):
+                await self._write_blocks()
+
+    async def refused(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
+        """`hold` and `publish`: nobody asks before the vendor allows it. Returns the seconds."""
+        seconds = self.hold(retry_after, endpoint=endpoint)
+        await self.publish()
+        return seconds
+
+    def may_go(self, granted: float, *, lane: Lane, endpoint: str | None = None) -> bool:
+        """May a call still go that was granted at `granted` (monotonic)? A grant is for now: calls that are sent later may
+        arrive together with those of later grants. And the vendor may have asked to be left alone since."""
+        return self._monotonic() - granted <= LEASE_S and not self._blocked_s(self._path(lane, endpoint))
 
     def accepted(self) -> None:
         self._refusals = 0
 
-    async def told(self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None) -> None:
+    def heed(self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None) -> Word | None:
         """The vendor's word on a window: it only ever lowers the estimate, until its reset. `sent`: when the call left that it
-        answers (None: `now`), since it may speak of a day that is over."""
+        answers (None: `now`), since it may speak of a day that is over. Awaits nothing; `tell` brings what it returns to the
+        store."""
         sent = sent or now
         found = [(node, pace) for node in self._nodes for pace in node.paces if pace.name == feedback.window]
         if not found or feedback.remaining is None:
-            return
+            return None
         node, pace = found[0]
         known = self._left.get((node.scope, pace.name), pace.limit)
         if feedback.remaining > 0 and feedback.remaining >= known - max(2, UNSEEN * pace.limit):
-            return
+            return None
         reset_s = pace.passed_s(sent, now)
         # A reset long past is a mistake (a delay read as an epoch is in 1970): not said.
         if feedback.reset_at is not None and feedback.reset_at - now >= -PAST:
             reset_s = min(reset_s, max(0.0, (feedback.reset_at - now).total_seconds()))
         if feedback.remaining <= 0:
             self._block([node.scope], math.ceil(reset_s))
+        return Word(node.scope, pace, feedback.remaining, reset_s, sent)
+
+    async def tell(self, word: Word) -> None:
         try:
             heard = await self._db.statement(
                 SQL.told,
                 {
-                    "scopes": [node.scope],
-                    "name": pace.name,
-                    "remaining": max(0, feedback.remaining),
-                    "reset_s": math.ceil(reset_s),
-                    "leave_s": math.ceil(reset_s if pace.resets else pace.seconds),
-                    "age_s": (self._clock.now() - sent).total_seconds(),
+                    "scopes": [word.scope],
+                    "name": word.pace.name,
+                    "remaining": max(0, word.remaining),
+                    "reset_s": math.ceil(word.reset_s),
+                    "leave_s": math.ceil(word.reset_s if word.pace.resets else word.pace.seconds),
+                    "age_s": (self._clock.now() - word.sent).total_seconds(),
                 },
                 patience_s=STORE_PATIENCE_S,
             )
         except TransientError:
             # The caller is to see the vendor's answer, which may be a refusal. How many are left the next one says again.
-            if feedback.remaining <= 0:
-                self._unwritten[node.scope] = self._blocked[node.scope]
+            if word.remaining <= 0:
+                self._unwritten[word.scope] = self._blocked[word.scope]
             return
         if heard:
-            self._left[node.scope, pace.name] = feedback.remaining
+            self._left[word.scope, word.pace.name] = word.remaining
+
+    async def told(self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None) -> None:
+        """`heed` and `tell`."""
+        if (word := self.heed(feedback, now, sent=sent)) is not None:
+            await self.tell(word)

@@ -124,3 +124,20 @@ async def test_a_grant_that_a_refusal_overtakes_is_given_back(database: Database
     await asyncio.gather(asked, refused)
     assert time.monotonic() - at >= 1
     assert await rows(database, "select used from sync.quota_now") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "words", [{"retry_after": "3600"}, {"x_ratelimit_remaining": "0", "x_ratelimit_reset": "3600"}]
+)
+@pytest.mark.parametrize("at_once", [1, 4])
+async def test_nothing_is_sent_once_a_refusal_was_read(
+    vendor: Vendor, database: Database, at_once: int, words: dict[str, str]
+) -> None:
+    """Calls that held a grant and waited for a place in flight went when the refused one left it."""
+    vendor.delay = 0.1
+    vendor.default = answer(429, **words)
+    async with gateway(vendor, database, SystemClock(), max_in_flight=at_once) as opened:
+        calls = (send(opened) for _ in range(at_once + 4))
+        done = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each) for each in done] == [Deferred] * (at_once + 4)
+    assert len(vendor.at) == at_once
