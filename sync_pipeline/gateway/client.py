@@ -9,7 +9,7 @@ import functools
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -150,8 +150,9 @@ class Gateway:
 
     async def _admitted(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
         waited = 0.0
+        ready: Callable[[], Awaitable[None]] | None = None
         while True:
-            waited += await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint)
+            waited += await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint, ready=ready)
             granted = time.monotonic()
             secret, generation = await self._tokens.current() if self._tokens else (None, 0)
             started, at = time.perf_counter(), self._clock.now()
@@ -164,7 +165,10 @@ class Gateway:
                 # At once: what waits for this one's place in flight asks `may_go` before anything else is awaited here.
                 said = self._heed(request, reply, error)
             except NotSent:
-                continue  # others held every connection: the grant is spent, though nobody used it
+                # Others held every place, a connection had to be made, or the vendor refused meanwhile: the grant is spent,
+                # though nobody used it. Before the next one is taken there is a connection, however long the wait was.
+                ready = functools.partial(self._http.connect, request)
+                continue
             except SyncError as raised:
                 error = raised
             break
@@ -202,7 +206,9 @@ class Gateway:
         """A token exchange is a call like any other: granted first, audited after. Raises TransientError where the quota has
         none to give."""
         try:
-            waited = await self._quota.acquire(request.weight, lane="P0", endpoint=request.endpoint)
+            # (exchanges are so rare that each needs a new connection)
+            connect = functools.partial(http.connect, request)
+            waited = await self._quota.acquire(request.weight, lane="P0", endpoint=request.endpoint, ready=connect)
         except Deferred as deferred:
             raise TransientError(str(deferred), unsent=True) from None
         may_go = functools.partial(self._quota.may_go, time.monotonic(), lane="P0", endpoint=request.endpoint)

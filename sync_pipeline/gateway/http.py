@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import ssl
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from datetime import datetime
 from operator import attrgetter
 from types import TracebackType
@@ -15,7 +17,7 @@ import aiohttp
 import certifi
 from yarl import URL
 
-from sync_pipeline.kernel.errors import ConfigurationError, PermanentError, TransientError
+from sync_pipeline.kernel.errors import ConfigurationError, PermanentError, SyncError, TransientError
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Naming, Reply, Request
 from sync_pipeline.kernel.urls import without
 from sync_pipeline.trust.secrets import Secret
@@ -28,6 +30,24 @@ Params = list[tuple[str, str]]
 
 class NotSent(Exception):
     """The request had to wait for so long that it may no longer go."""
+
+
+_may_go: ContextVar[Callable[[], bool]] = ContextVar("may_go")
+"""Of the request that this task sends. (aiohttp takes nothing along to a connector.)"""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Asks whether the request may go when its connection is ready: name, TCP and TLS may take longer than a grant is good for.
+    If not, the connection is kept for the next one."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        made = await super().connect(req, traces, timeout)
+        if not _may_go.get()():
+            made.release()
+            raise NotSent
+        return made
 
 
 class Http:
@@ -45,7 +65,7 @@ class Http:
         limits = self._connection
         secure = self._origin.startswith("https:")
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=limits.max_in_flight,
                 ssl=ssl.create_default_context(cafile=certifi.where()) if secure else True,
             ),
@@ -91,8 +111,8 @@ class Http:
         attempts: int = 1,
         may_go: Callable[[], bool] = lambda: True,
     ) -> Reply:
-        """One attempt. Raises TransientError for what the network did, and NotSent if `may_go`, asked when a connection is
-        free, says no."""
+        """One attempt. Raises TransientError for what the network did, and NotSent if `may_go` says no. It is asked when there
+        is a place in flight, and again when the connection is ready, right before the request is written."""
         assert self._session is not None, "used outside its context"
         headers = dict(request.headers)
         params: Params = list(request.params)
@@ -101,6 +121,7 @@ class Http:
         async with self._in_flight:
             if not may_go():
                 raise NotSent
+            _may_go.set(may_go)
             sent_at = self._now()
             try:
                 async with self._session.request(
@@ -130,6 +151,12 @@ class Http:
         return Reply(
             response.status, _combined(response.headers.items()), body, sent_at, self._now(), attempts=attempts
         )
+
+    async def connect(self, request: Request) -> None:
+        """Have a connection ready for `request`; nothing is sent. Where none can be made, the request itself will say why."""
+        asked = iter((True,))  # for a place in flight: yes; for the connection: no
+        with contextlib.suppress(NotSent, SyncError):
+            await self.send(request, None, may_go=lambda: next(asked, False))
 
     @staticmethod
     async def _read(response: aiohttp.ClientResponse, what: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
@@ -123,13 +123,21 @@ class Quota:
         for path in list(self._hands):
             await self._return(path)
 
-    async def acquire(self, weight: int = 1, *, lane: Lane = "P2", endpoint: str | None = None) -> float:
-        """Wait for a grant of all nodes, to be used at once; returns the seconds waited.
+    async def acquire(
+        self,
+        weight: int = 1,
+        *,
+        lane: Lane = "P2",
+        endpoint: str | None = None,
+        ready: Callable[[], Awaitable[None]] | None = None,
+    ) -> float:
+        """Wait for a grant of all nodes, to be used at once; returns the seconds waited. `ready` is done each time before one
+        is asked for: what a call needs, and what takes longer than a grant is good for.
 
         Raises Deferred for a wait above 30 s, ConfigurationError for a call that weighs more than a window holds.
         """
         path = self._path(lane, endpoint)
-        if self._from_hand(path, weight):
+        if ready is None and self._from_hand(path, weight):
             return 0.0
         if too_small := next((pace for pace in path.paces if pace.limit < weight), None):
             raise ConfigurationError(
@@ -138,6 +146,8 @@ class Quota:
             )
         waited = 0.0
         while True:
+            if ready is not None:
+                await ready()
             async with self._lock:
                 if self._from_hand(path, weight):
                     return waited
