@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from sync_pipeline.gateway.feedback import PAST
 from sync_pipeline.gateway.quota import LANES, LEASE_S, Node, Pace, cool_off, lease_size, tree
+from sync_pipeline.gateway.quota_known import Known
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred, TransientError
 from sync_pipeline.kernel.feed import Lane, QuotaFeedback, QuotaNode
@@ -96,7 +97,9 @@ class Quota:
         self._random = random
         self._paths: dict[tuple[Lane, str | None], _Path] = {}
         self._hands: dict[_Path, _Hand] = {}
-        self._left: dict[tuple[str, str], int] = {}
+        windows = {(node.scope, pace.name): pace for node in self._nodes for pace in node.paces}
+        self._windows = dict(sorted(windows.items()))
+        self._known = Known(self._windows, clock=clock, monotonic=monotonic)
         self._lock = asyncio.Lock()
         self._refusals = 0
         self._local_next = 0.0
@@ -107,10 +110,9 @@ class Quota:
         """Those of them that the store does not know yet."""
 
     async def open(self) -> None:
-        windows = {(node.scope, pace.name): pace for node in self._nodes for pace in node.paces}
         async with self._db.transaction() as conn:
             await conn.execute(SQL.lock, {"scopes": [node.scope for node in self._nodes]})
-            for (scope, _), pace in sorted(windows.items()):
+            for (scope, _), pace in self._windows.items():
                 await conn.execute(SQL.ensure_window, {"scope": scope, **asdict(pace)})
             for node in self._nodes:
                 names = [pace.name for pace in node.paces]
@@ -196,6 +198,10 @@ class Quota:
         if answer.granted:
             self._hands[path] = _Hand(answer.granted - weight, answer.now, self._monotonic() + LEASE_S)
             return None
+        if answer.scope is not None:
+            # (what the vendor asked for holds for all lanes)
+            lane = 0 if answer.window is None else LANES.index(path.lane)
+            self._known.refused(answer.scope, lane, answer.wait)
         return self._wait(answer.wait, patience, answer.now, self._reason(answer, path.lane))
 
     def _wait(self, seconds: float, patience: float, now: datetime, reason: str) -> float:
@@ -242,17 +248,22 @@ class Quota:
             raise TransientError(f"{self._name}: its quota rows are gone; the session makes them anew when it starts")
         answer = _Answer(*found[0])
         if answer.granted and len(answer.held) == len(path.windows):
-            self._left.update(zip(path.windows, (held - answer.granted for held in answer.held), strict=True))
+            left = (held - answer.granted for held in answer.held)
+            self._known.granted(path.windows, left, LANES.index(path.lane))
         elif answer.granted:
             # Another session has given the node more or fewer windows since. All of them granted; which is which is not known.
-            self._left.clear()
+            self._known.forget()
         return answer
 
     async def _local_share(self, path: _Path, weight: int, patience: float) -> float | None:
-        """The store cannot be asked: an even trickle of a fixed share, never an open gate, and never before the vendor allows
-        it. None when the call may go, else seconds to wait before asking again."""
+        """The store cannot be asked: an even trickle of a fixed share, never an open gate, never before the vendor allows it, and
+        nothing of a window that was spent when the store answered last. None when the call may go, else seconds to wait before
+        asking again."""
         if blocked := self._blocked_s(path):
             return self._wait(blocked, patience, self._clock.now(), self._blocked_reason(path.lane))
+        if spent := self._known.spent_s(path.windows, weight, LANES.index(path.lane)):
+            reason = f"{self._name}: the quota store cannot be reached and had no call to give when it answered last"
+            return self._wait(spent, patience, self._clock.now(), f"{reason} ({path.lane})")
         slowest = max(pace.emission for pace in path.paces) * LOCAL_SHARE * weight
         now = self._monotonic()
         start = max(now + slowest, self._local_next + slowest)
@@ -264,6 +275,7 @@ class Quota:
             )
         self._local_next = start
         self._unbooked += weight
+        self._known.used(path.windows, weight)
         await self._clock.sleep(wait)
         return 0.0 if self._blocked_s(path) else None  # refused meanwhile
 
@@ -296,12 +308,7 @@ class Quota:
 
     def left(self) -> tuple[int, float] | None:
         """(calls left, seconds) of the window that has the smallest part left, by the last grant; None before it."""
-        windows = {(node.scope, pace.name): pace for node in self._nodes for pace in node.paces}
-        shares = {name: left / windows[name].limit for name, left in self._left.items()}
-        if not shares:
-            return None
-        name = min(shares, key=lambda known: shares[known])
-        return self._left[name], windows[name].seconds
+        return self._known.scarcest()
 
     def hold(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
         """A 429, or an answer with Retry-After, was read: this worker keeps to it from now on, and the store is told with the
@@ -344,7 +351,7 @@ class Quota:
         if not found or feedback.remaining is None:
             return None
         node, pace = found[0]
-        known = self._left.get((node.scope, pace.name), pace.limit)
+        known = self._known.left((node.scope, pace.name), pace.limit)
         if feedback.remaining > 0 and feedback.remaining >= known - max(2, UNSEEN * pace.limit):
             return None
         reset_s = pace.passed_s(sent, now)
@@ -375,7 +382,7 @@ class Quota:
                 self._unwritten[word.scope] = self._blocked[word.scope]
             return
         if heard:
-            self._left[word.scope, word.pace.name] = word.remaining
+            self._known.said((word.scope, word.pace.name), word.remaining)
 
     async def told(self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None) -> None:
         """`heed` and `tell`."""

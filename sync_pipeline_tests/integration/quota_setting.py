@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +13,9 @@ import psycopg
 
 from sync_pipeline.gateway.quota import Pace
 from sync_pipeline.gateway.quota_store import SQL
+from sync_pipeline.kernel.errors import TransientError
 from sync_pipeline.kernel.feed import QuotaWindow
+from sync_pipeline.store.database import Database
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 names = itertools.count()
@@ -86,3 +90,25 @@ def saturate(tree: Tree, scope: str, lanes: dict[int, float], seconds: float) ->
         else:
             due[lane] = now + max(0.002, grant.wait)
     return found
+
+
+class Fickle:
+    """A database that is away for as long as `away`."""
+
+    def __init__(self, database: Database) -> None:
+        self.away = False
+        self._database = database
+
+    def _look(self) -> None:
+        if self.away:
+            raise TransientError("the database connection was lost")
+
+    async def statement(self, query: str, parameters: dict[str, object], **more: float) -> list[tuple[object, ...]]:
+        self._look()
+        return await self._database.statement(query, parameters, **more)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, **more: float) -> AsyncIterator[psycopg.AsyncConnection]:
+        self._look()
+        async with self._database.transaction(**more) as conn:
+            yield conn

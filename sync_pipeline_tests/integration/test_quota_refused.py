@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -18,32 +17,11 @@ from sync_pipeline.kernel.errors import Deferred, TransientError
 from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
 from sync_pipeline.store.database import Database
 from sync_pipeline_tests.integration.gateway_setting import Vendor, answer, gateway, send
+from sync_pipeline_tests.integration.quota_setting import Fickle
 from sync_pipeline_tests.things import rows
 
 WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 MINUTE = QuotaWindow("minute", 6000, 60, burst=1000)
-
-
-class Fickle:
-    """A database that is away for as long as `away`."""
-
-    def __init__(self, database: Database) -> None:
-        self.away = False
-        self._database = database
-
-    def _look(self) -> None:
-        if self.away:
-            raise TransientError("the database connection was lost")
-
-    async def statement(self, query: str, parameters: dict[str, object], **more: float) -> list[tuple[object, ...]]:
-        self._look()
-        return await self._database.statement(query, parameters, **more)
-
-    @contextlib.asynccontextmanager
-    async def transaction(self, **more: float) -> AsyncIterator[psycopg.AsyncConnection]:
-        self._look()
-        async with self._database.transaction(**more) as conn:
-            yield conn
 
 
 def quota(database: Database | Fickle, *windows: QuotaWindow) -> Quota:

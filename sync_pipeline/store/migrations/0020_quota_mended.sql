@@ -31,3 +31,38 @@ cross join lateral (
     (sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, clock_timestamp())))).counted
     else case (clock_timestamp() at time zone q.zone)::date - q.day when 0 then q.used when 1 then q.late else 0 end end as used
 ) n;
+
+-- As in 0006, but a day is brought forward first, as by a grant: what was sent after midnight was booked on the day before, and
+-- the first grant threw it away.
+create or replace function sync.quota_spend(scopes text[], tokens integer) returns void language plpgsql as $$
+declare
+  q sync.quota;
+  t timestamptz;
+  today date;
+  others integer;
+begin
+  for q in select * from sync.quota k where k.scope = any(scopes) order by k.scope, k.window_name for update loop
+    t := clock_timestamp();
+    if q.kind = 'daily' then
+      today := (t at time zone q.zone)::date;
+      if q.day is null or q.day < today then
+        q.used := case when q.day = today - 1 then q.late else 0 end;
+        q.late := 0;
+        q.day := today;
+      end if;
+      q.used := least(q.window_limit, q.used + tokens);
+    else
+      others := 0;
+      if q.local_at is null or q.local_at <= t - make_interval(secs => q.window_seconds + q.slack) then
+        others := q.burst;
+        q.local_at := t;
+      end if;
+      q := sync.quota_turn(q, greatest(q.slot, sync.quota_slot(q.window_seconds, q.slack, t)));
+      q := sync.quota_count(q, q.slot, greatest(0, least(q.window_limit - q.counted, others + tokens)));
+      q.tat := greatest(q.tat, t + make_interval(secs => q.burst * q.emission));
+    end if;
+    update sync.quota k set slot = q.slot, slots = q.slots, counted = q.counted, oldest = q.oldest, tat = q.tat, day = q.day,
+      used = q.used, late = q.late, local_at = q.local_at
+    where k.scope = q.scope and k.window_name = q.window_name;
+  end loop;
+end $$;

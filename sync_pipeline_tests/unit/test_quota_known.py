@@ -1,0 +1,58 @@
+"""How long what a worker was told last of its windows stands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from sync_pipeline.gateway.quota import Pace
+from sync_pipeline.gateway.quota_known import Known
+from sync_pipeline.kernel.feed import QuotaWindow
+
+MINUTE = QuotaWindow("minute", 600, 60)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = datetime(2026, 11, 22, 22, 59, 50, tzinfo=UTC).timestamp()
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.at, UTC)
+
+    def monotonic(self) -> float:
+        return self.at - 5000
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+def test_what_was_told_is_over_when_its_window_has_passed() -> None:
+    clock = Clock()
+    minute, day = ("shop", "minute"), ("shop", "day")
+    berlin = QuotaWindow("day", 10, 86_400, kind="daily", zone="Europe/Berlin")
+    known = Known({minute: Pace.of(MINUTE), day: Pace.of(berlin)}, clock=clock, monotonic=clock.monotonic)
+    known.granted([minute], [0], 0)
+    assert known.spent_s([minute], 1, 0) == pytest.approx(61)
+    clock.at += 60.9
+    assert known.spent_s([minute], 1, 0) == pytest.approx(0.1)
+    clock.at += 0.2
+    assert known.spent_s([minute], 1, 0) == 0
+    assert known.scarcest() is None
+    clock.at -= 61.1
+    known.said(day, 0)
+    assert known.spent_s([minute, day], 1, 4) == pytest.approx(20), "midnight in Berlin, and the slack"
+    clock.at += 21
+    assert known.spent_s([minute, day], 1, 4) == 0
+
+
+def test_a_lane_that_was_told_to_wait_holds_those_below_it_until_one_of_them_is_given_some() -> None:
+    clock = Clock()
+    minute = ("shop", "minute")
+    known = Known({minute: Pace.of(MINUTE)}, clock=clock, monotonic=clock.monotonic)
+    known.refused("shop", 2, 20)
+    assert [known.spent_s([minute], 1, lane) for lane in range(5)] == [0, 0, 20, 20, 20]
+    known.granted([minute], [50], 1)
+    assert known.spent_s([minute], 1, 3) == 20
+    known.granted([minute], [49], 3)
+    assert known.spent_s([minute], 1, 4) == 0
