@@ -44,6 +44,8 @@ class _Path:
     """(scope, window) in the order in which the store answers."""
     paces: tuple[Pace, ...] = field(compare=False)
     lease: int = field(compare=False)
+    answer_s: float = field(compare=False)
+    """Longest that the store may take to grant such a call: of its windows' slack the rest is for sending it."""
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class Quota:
         self._known = Known(self._windows, clock=clock, monotonic=monotonic)
         self._lock = asyncio.Lock()
         self._refusals = 0
+        self._slow_in_a_row = 0
         self._local_next = 0.0
         self._unbooked = 0
         self._blocked: dict[str, float] = {}
@@ -150,14 +153,15 @@ class Quota:
         while True:
             if ready is not None:
                 await ready()
+            since = self._monotonic()
             async with self._lock:
                 if self._from_hand(path, weight):
                     return waited
                 wait = await self._ask(path, weight, LONGEST_WAIT_S - waited)
             if wait is None:
                 return waited
+            waited += self._monotonic() - since + wait
             await self._clock.sleep(wait)
-            waited += wait
 
     def _path(self, lane: Lane, endpoint: str | None) -> _Path:
         path = self._paths.get((lane, endpoint))
@@ -165,7 +169,9 @@ class Quota:
             nodes = self._charged(endpoint)
             paces = tuple(pace for node in nodes for pace in node.paces)
             windows = tuple(sorted((node.scope, pace.name) for node in nodes for pace in node.paces))
-            path = _Path(lane, text_array([node.scope for node in nodes]), windows, paces, lease_size(paces))
+            scopes = text_array([node.scope for node in nodes])
+            answer_s = max(LEASE_S, min(pace.slack for pace in paces) - 2 * LEASE_S)
+            path = _Path(lane, scopes, windows, paces, lease_size(paces), answer_s)
             self._paths[lane, endpoint] = path
         return path
 
@@ -190,13 +196,15 @@ class Quota:
             answer = await self._grant(path, weight)
         except TransientError:
             return await self._local_share(path, weight, patience)
-        if answer.granted and (self._monotonic() - asked > LEASE_S or self._blocked_s(path)):
+        slow = self._monotonic() - asked > path.answer_s
+        if answer.granted and (slow or self._blocked_s(path)):
             # A grant is for now: one that was this long on its way could be used together with later ones. It goes back, and so
             # does one that a refusal has overtaken.
             self._hands[path] = _Hand(answer.granted, answer.now, asked)
-            return 0.0
+            return self._slow(path, patience) if slow else 0.0
         if answer.granted:
-            self._hands[path] = _Hand(answer.granted - weight, answer.now, self._monotonic() + LEASE_S)
+            self._slow_in_a_row = 0
+            self._hands[path] = _Hand(answer.granted - weight, answer.now, asked + LEASE_S)
             return None
         if answer.scope is not None:
             # (what the vendor asked for holds for all lanes)
@@ -208,6 +216,18 @@ class Quota:
         if seconds > patience:
             raise Deferred(now + timedelta(seconds=seconds), reason)
         return max(0.002, seconds) * (1 + 0.1 * self._random())
+
+    def _slow(self, path: _Path, patience: float) -> float:
+        """Seconds to leave the store alone, which answers too late for its grants to be used."""
+        self._slow_in_a_row += 1
+        pause = min(STORE_PATIENCE_S, LEASE_S * 2.0 ** min(self._slow_in_a_row, 10)) * (1 + 0.1 * self._random())
+        if pause > patience:
+            raise Deferred(
+                self._clock.now() + timedelta(seconds=LONGEST_WAIT_S),
+                f"{self._name}: the quota store is slow (it takes more than {path.answer_s:g} s to answer), so that its grants "
+                f"come too late ({path.lane})",
+            )
+        return pause
 
     def _blocked_s(self, path: _Path) -> float:
         """Seconds until the vendor wants such a call again, as far as this worker was told."""
