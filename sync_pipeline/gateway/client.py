@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
@@ -196,7 +196,7 @@ class Gateway:
             lane=lane,
             generation=None if isinstance(self._tokens, StaticSource | None) else generation,
         )
-        await self._learn(request, error, said, self._credential_of(secret))
+        await self._learn(request, reply, error, said, self._credential_of(secret))
         if error is not None:
             raise error
         assert reply is not None
@@ -261,20 +261,23 @@ class Gateway:
                 self._quota.hold(word.blocked_until - reply.received_at)
             if (known := placed(word, self._connection.windows)) is not None:
                 said.append(self._quota.heed(known, reply.received_at, sent=reply.sent_at))
-        if isinstance(error, TransientError) and (error.throttled or error.retry_after is not None):
-            self._quota.hold(error.retry_after, endpoint=request.endpoint)
+        asked = error.retry_after if isinstance(error, TransientError) else _asked(reply)
+        if asked is not None or (isinstance(error, TransientError) and error.throttled):
+            self._quota.hold(asked, endpoint=request.endpoint)
         elif error is None:
             self._quota.accepted()
         return [word for word in said if word is not None]
 
-    async def _learn(self, request: Request, error: SyncError | None, said: list[Word], credential: str) -> None:
+    async def _learn(
+        self, request: Request, reply: Reply | None, error: SyncError | None, said: list[Word], credential: str
+    ) -> None:
         for word in said:
             await self._quota.tell(word)
         await self._quota.publish()
         if isinstance(error, TransientError) and error.throttled:
             self.stats.answers_429 += 1
-        else:
-            # A refusal by the quota says that the vendor is well.
+        elif reply is None or reply.status != 403 or _asked(reply) is None:
+            # A refusal by the quota says that the vendor is well, and a 403 that asks to be left alone for a while is one.
             # What was refused to a credential is what its breaker says for as long as it is open.
             reason = str(error) if isinstance(error, AuthenticationError) else type(error).__name__
             await self._breakers.report(request.endpoint, credential, _outcome(error), reason)
@@ -326,6 +329,11 @@ class Gateway:
                 retry_count=number - 1,
                 reason=str(error),
             )
+
+
+def _asked(reply: Reply) -> timedelta | None:
+    """How long the vendor asks to be left alone, whatever it refused and why (RFC 9110, 10.2.3: also with a redirect)."""
+    return retry_after(reply.headers, reply.received_at) if reply.status >= 300 else None
 
 
 def _may_retry(request: Request, error: BaseException) -> bool:

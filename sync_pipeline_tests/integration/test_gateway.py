@@ -20,6 +20,7 @@ from sync_pipeline.kernel.errors import (
     ConfigurationError,
     Deferred,
     PermanentError,
+    SyncError,
     TransientError,
 )
 from sync_pipeline.kernel.feed import Connection, QuotaWindow, Request
@@ -80,6 +81,31 @@ async def test_an_http_date_is_kept_by_a_worker_whose_clock_is_fast(vendor: Vend
             await send(opened)
     # Never earlier; and not a minute later, however slow this machine is at the moment.
     assert timedelta(0) <= caught.value.until - later < timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("status", [302, 304, 401, 403, 404, 413, 500])
+async def test_retry_after_is_kept_to_whatever_the_status(vendor: Vendor, database: Database, status: int) -> None:
+    vendor.script = [answer(status, b"", retry_after="3600")]
+    async with gateway(vendor, database) as opened:
+        with contextlib.suppress(SyncError):
+            await send(opened)
+        await rows(database, "update sync.breaker set retry_at = clock_timestamp() returning 1")
+        with pytest.raises(Deferred, match="left alone"):
+            await send(opened)
+    assert len(vendor.at) == 1
+    assert await rows(database, "select blocked_until > now() + interval '50 minutes' from sync.quota") == [(True,)]
+
+
+async def test_a_403_that_asks_to_be_left_alone_is_no_refusal_of_the_credential(
+    vendor: Vendor, database: Database
+) -> None:
+    vendor.script = [answer(403, retry_after="0.2"), answer(200)]
+    async with gateway(vendor, database, SystemClock()) as opened:
+        with pytest.raises(AuthenticationError):
+            await send(opened)
+        assert await send(opened) == 200
+    assert vendor.at[1] - vendor.at[0] >= 0.2
+    assert await rows(database, "select * from sync.breaker") == []
 
 
 async def test_a_spent_window_defers_instead_of_asking(vendor: Vendor, database: Database) -> None:
