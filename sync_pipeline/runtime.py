@@ -182,7 +182,12 @@ class Runtime:
             crash=self.crash,
         )
         return Session(
-            setup, effects, options, progress=progress, session_id=session_id, left=lambda: _left(gateway.left())
+            setup,
+            effects,
+            options,
+            progress=progress,
+            session_id=session_id,
+            left=lambda: _left(gateway.left(), gateway.bears()),
         )
 
     async def run_session(
@@ -225,8 +230,8 @@ class Runtime:
             await handoff.deliver(name)
 
 
-def _left(known: tuple[int, float] | None) -> Left | None:
-    return None if known is None else Left(known[0], span_of(known[1]))
+def _left(known: tuple[int, float] | None, bears: float | None) -> Left | None:
+    return None if known is None else Left(known[0], span_of(known[1]), bears)
 
 
 def _calm_collector() -> None:

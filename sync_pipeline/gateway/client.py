@@ -117,6 +117,10 @@ class Gateway:
         """(calls left, seconds) of the quota window that has the smallest part left; None before the first call."""
         return self._quota.left()
 
+    def bears(self) -> float | None:
+        """Calls per second that what is left of daily windows bears until they are over; None without one."""
+        return self._quota.bears()
+
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         """Send until there is a good answer, or an error that stands.
 

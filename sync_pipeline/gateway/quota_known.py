@@ -66,6 +66,16 @@ class Known:
         name = min(self._left, key=lambda known: self._left[known].calls / self._windows[known].limit)
         return self._left[name].calls, self._windows[name].seconds
 
+    def bears(self) -> float | None:
+        """Calls per second that what is left of the days bears until they are over; None where no window known is a day's."""
+        now = self._clock.now()
+        lasting = [
+            max(0, left.calls) / max(1.0, self._windows[name].passed_s(now, now))
+            for name, left in self._left.items()
+            if self._windows[name].kind == "daily"
+        ]
+        return min(lasting, default=None)
+
     def spent_s(self, names: Sequence[Name], calls: int, lane: int) -> float:
         """Seconds until these windows may have so many for a lane again, by what was told last."""
         now = self._monotonic()

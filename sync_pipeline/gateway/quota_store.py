@@ -330,6 +330,10 @@ class Quota:
         """(calls left, seconds) of the window that has the smallest part left, by the last grant; None before it."""
         return self._known.scarcest()
 
+    def bears(self) -> float | None:
+        """Calls per second that what is left of daily windows bears, by the last grant; None without one."""
+        return self._known.bears()
+
     def hold(self, retry_after: timedelta | None, *, endpoint: str | None = None) -> float:
         """A 429, or an answer with Retry-After, was read: this worker keeps to it from now on, and the store is told with the
         next grant at the latest. Awaits nothing, so that no other call goes in between. Returns the seconds."""

@@ -34,10 +34,12 @@ class FeedState:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Calls left in the window that has the smallest part left; `span` names it in words ("this hour")."""
+    """Calls left in the window that has the smallest part left; `span` names it in words ("this hour"). `per_s`: calls per
+    second that what is left of daily windows bears until they are over; None without one."""
 
     calls: int
     span: str
+    per_s: float | None = None
 
 
 def span_of(seconds: float) -> str:

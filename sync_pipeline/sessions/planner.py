@@ -14,6 +14,9 @@ from sync_pipeline.polling.schedule import Left
 POLL_SHARE = 0.5
 """Of the limit that polls may spend; the rest is for webhooks, deadlines, reconciles and backfills."""
 
+LEAST_PER_S = 1e-6
+"""Of a day that is spent: the ceilings decide then."""
+
 FRESH_COST = 0.2
 """How much the newest poll says about the calls that a poll takes."""
 
@@ -112,7 +115,7 @@ class Planner:
             )
             for name, each in self._wishes.items()
         ]
-        budget = Budget(0, self._calls_per_s, left.calls if left else 0, left.span if left else "")
+        budget = Budget(0, self._rate(left), left.calls if left else 0, left.span if left else "")
         [decided] = [each for each in plan(states, budget, now) if each.source == source]
         interval = max(wish.floor_s, min(wish.ceiling_s, decided.interval_s))
         spread = max(wish.floor_s, interval * (1 - 0.1 * jitter))
@@ -121,6 +124,12 @@ class Planner:
         price = f", costs {round(max(1.0, self._costs[source]))} of {left.calls} calls left {left.span}" if left else ""
         why = f"asked every {in_words(interval)}: {expected:.1f} changes expected by {due:%H:%M:%S}Z{price}"
         return Plan(due, interval, why, learned.to_json(), self._costs[source])
+
+    def _rate(self, left: Left | None) -> float:
+        """Calls per second for polls: of the limit, and of what is left of a day that others or a backfill have drawn on."""
+        if left is None or left.per_s is None:
+            return self._calls_per_s
+        return max(LEAST_PER_S, min(self._calls_per_s, POLL_SHARE * left.per_s))
 
     def _teach(self) -> Any:
         """Let the feeds teach each other what earlier sessions learned, once a session; the prior of a new feed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from sync_pipeline.kernel.feed import QuotaWindow
 from sync_pipeline.polling.schedule import Left
 from sync_pipeline.sessions.planner import Planner, Seen, Wishes
@@ -33,6 +35,20 @@ def test_a_busy_feed_takes_the_calls_of_a_quiet_one() -> None:
     assert 1 / busy + 1 / quiet <= 0.5 * 120 / 3600 * 1.01
     assert "changes expected by" in why
     assert "costs 1 of 42 calls left this hour" in why
+
+
+def test_a_day_that_is_nearly_spent_is_spread_over_what_is_left_of_it() -> None:
+    windows = (QuotaWindow("day", 20_000, 86_400, kind="daily"),)
+
+    def interval(left: Left | None) -> float:
+        planner = Planner(windows, {"busy": WISH})
+        polled(planner, "busy", 5, 20)
+        return planner.after("busy", Seen(5, NOW, 1), NOW + timedelta(minutes=1), jitter=0, left=left).interval_s
+
+    plenty, scarce = interval(Left(20_000, "today", 20_000 / 86_400)), interval(Left(300, "today", 300 / 36_000))
+    assert interval(None) == interval(Left(20_000, "today")) == plenty
+    assert scarce == pytest.approx(36_000 / 300 / 0.5), "half of what is left is for polls"
+    assert interval(Left(0, "today", 0.0)) == WISH.ceiling_s
 
 
 def test_floor_and_ceiling_hold_whatever_is_learned() -> None:

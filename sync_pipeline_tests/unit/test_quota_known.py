@@ -46,6 +46,20 @@ def test_what_was_told_is_over_when_its_window_has_passed() -> None:
     assert known.spent_s([minute, day], 1, 4) == 0
 
 
+def test_a_day_bears_what_is_left_of_it_until_it_is_over() -> None:
+    clock = Clock()
+    clock.at -= 3600 - 10  # an hour before midnight in Berlin
+    minute, day = ("shop", "minute"), ("shop", "day")
+    berlin = QuotaWindow("day", 1000, 86_400, kind="daily", zone="Europe/Berlin")
+    known = Known({minute: Pace.of(MINUTE), day: Pace.of(berlin)}, clock=clock, monotonic=clock.monotonic)
+    known.granted([minute], [1], 0)
+    assert known.bears() is None, "a minute is soon over"
+    known.granted([minute, day], [1, 500], 0)
+    assert known.bears() == pytest.approx(500 / 3610), "and the slack after midnight"
+    known.said(day, -3)
+    assert known.bears() == 0
+
+
 def test_a_lane_that_was_told_to_wait_holds_those_below_it_until_one_of_them_is_given_some() -> None:
     clock = Clock()
     minute = ("shop", "minute")
