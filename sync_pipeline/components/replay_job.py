@@ -33,6 +33,7 @@ def replay(context: dg.OpExecutionContext, config: ReplayConfig, sync: SyncResou
         metadata={
             "tried": tried,
             "passing": passing,
+            "unconfigured": sum(report.unconfigured for report in reports),
             "dry_run": config.dry_run,
             "still_failing": dg.MetadataValue.md(
                 "\n".join(f"- {code}: {number}" for code, number in failing) or "none"

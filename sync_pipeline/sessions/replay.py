@@ -67,6 +67,8 @@ class ReplayReport:
     failing: Counter[str]
     counts: Counts
     dry_run: bool
+    unconfigured: int = 0
+    """Not tried: their feed is disabled, or no longer in the YAML."""
 
 
 class Quarantine:
@@ -117,11 +119,13 @@ class Quarantine:
 
         What passes is applied by the ledger's version rule, so a newer row is never overwritten; what fails keeps its
         row with today's codes. A version that is rejected meanwhile takes over the row, which stays open. Orphans are
-        applied if their parent is in the table by now; a dry run does not try them.
+        applied if their parent is in the table by now; a dry run does not try them. Rejections of a feed that is no longer
+        configured have no contract: they are counted and stay as they are.
         Idempotent: a crash in between leaves rows open whose records are already applied.
         """
         found = [row for row in await self.find(chosen) if row.feed.connection == setup.connection.name]
-        rows = [row for row in found if row.kind == "quarantine"]
+        rejected = [row for row in found if row.kind == "quarantine"]
+        rows = [row for row in rejected if row.feed.feed in setup.feeds]
         orphans = [] if dry_run else [row for row in found if row.codes == (ORPHAN,)]
         failing: Counter[str] = Counter()
         total, passing = Counts(), 0
@@ -137,7 +141,8 @@ class Quarantine:
             alone = await self.find(replace(chosen, keys=tuple(row.key for row in orphans)))
             failing.update(ORPHAN for _ in alone)
             passing += len(orphans) - len(alone)
-        return ReplayReport(len(rows) + len(orphans), passing, failing, total, dry_run)
+        unconfigured = len(rejected) - len(rows)
+        return ReplayReport(len(rows) + len(orphans), passing, failing, total, dry_run, unconfigured)
 
     async def _replay_feed(
         self, setup: Setup, feed: str, rows: Sequence[QuarantineRow], *, dry_run: bool
