@@ -292,6 +292,9 @@ def quarantine_discard(
     asyncio.run(room.discard(chosen, dry_run=dry_run))
 
 
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+
+
 def _instant(text: str) -> datetime | None:
     if text == "beginning":
         return None
@@ -301,10 +304,15 @@ def _instant(text: str) -> datetime | None:
         raise ConfigurationError(
             f"--from {text!r} is not an instant; write it like 2026-01-31T00:00:00Z, or `beginning`"
         ) from None
-    instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    instant = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+    if instant < EARLIEST:
+        raise ConfigurationError(
+            f"--from {text!r} is before {EARLIEST.year}, and no vendor has changes from then; write a later instant, or "
+            "`beginning`"
+        )
     if instant > datetime.now(UTC):
         raise ConfigurationError(
             f"--from {text!r} is not over yet: the feed would see no change before then; write an instant of the past, or "
             "`beginning`"
         )
-    return instant
+    return instant.astimezone(UTC)

@@ -10,6 +10,7 @@ from typing import Any
 from sync_pipeline.kernel.feed import Cursor, PageRead, Validator
 
 INSTANTS = frozenset({"watermark", "since", "opened_at", "high", "vendor_now"})
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 AHEAD = timedelta(minutes=1)
 """How far a vendor's clock is believed to be ahead of ours. A `Date` that is wrong once would carry the watermark past changes
 that no later window asks for; a clock that is always further ahead only has more asked for twice."""
@@ -20,7 +21,7 @@ def open_window(
 ) -> Cursor:
     """Open the window that follows the watermark. It starts `overlap` earlier, so that what the vendor shows late, or
     stamps just before a page was made, is asked for again; its horizon is `now`."""
-    since = None if cursor.watermark is None else cursor.watermark - overlap
+    since = None if cursor.watermark is None else cursor.watermark - min(overlap, cursor.watermark - EARLIEST)
     opened = Cursor(watermark=cursor.watermark, since=since, opened_at=now)
     return replace(from_start(opened, parts=parts, walk=walk), validator=cursor.validator)
 

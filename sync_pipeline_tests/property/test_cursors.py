@@ -107,3 +107,10 @@ def test_what_a_list_was_known_by_is_kept_only_where_one_page_was_all_of_it() ->
     assert part.validator is None
     assert part.of == "ball"
     assert cursors.from_start(cursors.open_window(whole, now=NOW, overlap=OVERLAP)).validator is None
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=3)), st.timedeltas(timedelta(0), timedelta(days=3)))
+def test_a_window_at_the_beginning_of_time_starts_there(since_then: timedelta, overlap: timedelta) -> None:
+    first = datetime.min.replace(tzinfo=UTC)
+    opened = cursors.open_window(Cursor(watermark=first + since_then), now=NOW, overlap=overlap)
+    assert opened.since == first + max(since_then - overlap, timedelta(0))

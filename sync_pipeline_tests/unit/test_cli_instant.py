@@ -43,3 +43,15 @@ def test_what_is_no_instant_or_not_over_yet_is_refused(monkeypatch: pytest.Monke
         resynced(monkeypatch, later.isoformat())
     with pytest.raises(ConfigurationError, match="is not an instant"):
         resynced(monkeypatch, "yesterday")
+
+
+@pytest.mark.parametrize("start", ["0001-01-01T00:00:00+14:00", "0001-01-01", "1989-12-31T23:59:59Z"])
+def test_an_instant_before_any_vendor_is_refused(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    with pytest.raises(ConfigurationError, match="is before 1990, and no vendor has changes from then"):
+        resynced(monkeypatch, start)
+    assert resynced(monkeypatch, "1990-01-01") == datetime(1990, 1, 1, tzinfo=UTC)
+
+
+def test_the_end_of_all_time_is_not_over_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="is not over yet"):
+        resynced(monkeypatch, "9999-12-31T23:59:59-14:00")
