@@ -84,18 +84,11 @@ async def test_airbyte_cdk_1151_a_spent_window_is_waited_for(
 # Retry-After cut to 300 s, or to twice the own pause
 
 
-@pytest.mark.parametrize(
-    "seconds",
-    [
-        pytest.param(3600, id="dlt: sources/helpers/requests/retry.py cuts it to 300 s"),
-        pytest.param(7200, id="Fides: saas/authenticated_client.py cuts it to 300 s"),
-        pytest.param(20, id="Svix: worker.rs limit_retry_delay clamps it to twice its base; Singer SDK ignores it"),
-        pytest.param(86_400, id="Airbyte CDK: header_helper.py reads it where a connector opts in"),
-    ],
-)
-@pytest.mark.parametrize("form", ["seconds", "date"])
-async def test_retry_after_is_not_cut(vendor: Vendor, database: Database, seconds: int, form: str) -> None:
-    """dlt, Fides, Svix, Singer SDK, Airbyte CDK: they ask again too early; the CDK reads no HTTP date at all."""
+in_both_forms = pytest.mark.parametrize("form", ["seconds", "date"])
+
+
+async def kept_to(vendor: Vendor, database: Database, seconds: int, form: str) -> None:
+    """A refusal with that `Retry-After` is followed by no call before it is over, however often one is wanted."""
     told = datetime.now(UTC) + timedelta(seconds=seconds)
     value = str(seconds) if form == "seconds" else f"{told:%a, %d %b %Y %H:%M:%S} GMT"
     vendor.script = [answer(429, retry_after=value)]
@@ -105,6 +98,30 @@ async def test_retry_after_is_not_cut(vendor: Vendor, database: Database, second
                 await send(opened)
             assert -2 <= (caught.value.until - told).total_seconds() <= 10
     assert len(vendor.seen) == 1
+
+
+@in_both_forms
+async def test_dlt_an_hour_is_not_cut_to_five_minutes(vendor: Vendor, database: Database, form: str) -> None:
+    """dlt: sources/helpers/requests/retry.py cuts it to 300 s."""
+    await kept_to(vendor, database, 3600, form)
+
+
+@in_both_forms
+async def test_fides_two_hours_are_not_cut_to_five_minutes(vendor: Vendor, database: Database, form: str) -> None:
+    """Fides: saas/authenticated_client.py cuts it to 300 s."""
+    await kept_to(vendor, database, 7200, form)
+
+
+@in_both_forms
+async def test_svix_it_is_not_cut_to_twice_the_own_pause(vendor: Vendor, database: Database, form: str) -> None:
+    """Svix: worker.rs limit_retry_delay clamps it to twice its base. (Singer SDK ignores it.)"""
+    await kept_to(vendor, database, 20, form)
+
+
+@in_both_forms
+async def test_airbyte_cdk_a_day_is_kept_whichever_form_it_has(vendor: Vendor, database: Database, form: str) -> None:
+    """Airbyte CDK: header_helper.py reads it where a connector opts in, and no HTTP date at all."""
+    await kept_to(vendor, database, 86_400, form)
 
 
 # A limiter that fails open
