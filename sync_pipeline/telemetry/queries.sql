@@ -3,9 +3,6 @@ select feed, last_poll_at, next_due, deferred_until, deferred_reason, coalesce(c
        estimate, coalesce(calls_a_poll, 1)
 from sync.feed_state where connection = %(connection)s
 
--- name: breaker_states
-select scope, state, retry_at from sync.breaker where connection = %(connection)s and state <> 'closed' order by scope
-
 -- name: session_facts
 with pages as (
   select count(*) as pages, coalesce(sum(received), 0) as received, coalesce(sum(applied), 0) as applied,
