@@ -181,6 +181,7 @@ def freshness(worlds: Sequence[World], *, hotels: int, say: Callable[[str], None
         "cron_over_ours": round(figures.cron.stale_share / figures.ours.stale_share, 3),
         "round_robin_over_ours_hinted": round(figures.round_robin.stale_share / figures.hinted.stale_share, 3),
         "detection_round_robin_over_ours": round(figures.round_robin.delay_mean_s / figures.ours.delay_mean_s, 3),
+        "detection_cron_over_ours": round(figures.cron.delay_mean_s / figures.ours.delay_mean_s, 3),
         "ceiling_violations": sum(row.ceiling_violations for row in everywhere)
         + figures.ours.over_ceiling
         + figures.hinted.over_ceiling,

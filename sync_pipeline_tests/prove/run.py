@@ -20,8 +20,9 @@
   `rhythm_vs_ideal_learner`: beside one that is told every rate and the three rhythms there are, and learns by Bayes' rule only
   which source has which (`simulation/ideal.py`).
 - The hotel world:
-  `round_robin_over_ours`, `cron_over_ours`: weighted staleness in the hotel world; `detection_...` the mean time to see a
-  change there.
+  `round_robin_over_ours`, `cron_over_ours`: weighted staleness with as many requests by turns and with a fixed interval, beside
+  ours; `..._hinted`: beside ours with webhook hints. `detection_round_robin_over_ours`, `detection_cron_over_ours`: the same for
+  the mean time from a change to the poll that sees it.
 - `grant_p50_ms`: one grant by one worker on an idle machine: the least of twelve medians, half of them taken before
   `limits` and half after, since what else the machine does comes and goes.
 """
@@ -61,6 +62,20 @@ Figures = dict[str, Any]
 Proof = Callable[[], Figures]
 TOKENS = "prove_tokens"
 """The token proof's own database: it runs beside others."""
+
+PROMISED: Mapping[str, tuple[str, ...]] = {
+    "grant": ("grant_p50_ms",),
+    "limits": ("calls", "breaches", "quota_use", "p0_wait_p99_s", "lanes_starved"),
+    "foreign": ("foreign_429_per_10k",),
+    "retry_after": ("calls_before_retry_after",),
+    "outage": ("probes_per_interval", "recovery_intervals"),
+    "tokens": ("refreshes_per_generation", "spent_refresh_uses", "expiry_401"),
+    "freshness": (
+        "staleness_vs_optimum", "staleness_vs_optimum_wrong_prior", "lag_vs_optimum", "gain_captured_min",
+        "round_robin_over_ours", "cron_over_ours", "ceiling_violations",
+    ),
+}  # fmt: skip
+"""What each proof has to give; it may give more."""
 
 MIXED = ("P4,P4,P4,P4", "P4,P4,P3:0.05,P3:0.05", "P4,P2:0.1,P2:0.1,P1:0.2", "P4,P4,P0:0.05,P0:0.1")
 """Sixteen workers in four processes; seconds between the calls of those that do not saturate."""
@@ -241,6 +256,8 @@ def _run(proofs: Mapping[str, Proof], only: Sequence[str] | None) -> Figures:
             started = time.monotonic()
             say(f"{name} ...")
             found = proof()
+            if missing := set(PROMISED[name]) - found.keys():
+                raise KeyError(f"{name} gives no {', '.join(sorted(missing))}")
             figures |= found
             say(f"{name}: {found} ({time.monotonic() - started:.0f} s)")
     return figures
