@@ -10,7 +10,7 @@ help:
 	@echo "make dev          simulator and Dagster UI on http://127.0.0.1:3000, sensors running"
 	@echo "make test         lint, types, architecture and all tests"
 	@echo "make bench        speed beside dlt and a raw script (bench-quick: three minutes)"
-	@echo "make prove        limits, outages, tokens and freshness at size (prove-quick: three minutes)"
+	@echo "make prove        limits, outages, tokens and freshness at size, after the long simulations (prove-quick: three minutes)"
 	@echo "make prove-worlds freshness in each of 96 simulated worlds (hours)"
 	@echo "make plots        the pictures of docs/ from simulation and a real run (two minutes)"
 	@echo "make stop         stop the embedded Postgres;  make clean: forget all local data"
@@ -49,8 +49,10 @@ bench: .venv/installed
 bench-quick: .venv/installed
 	@"$(BIN)/python" -m sync_pipeline_tests.benchmarks.run --quick
 
+# The JSON stays the last line, and comes whatever the long tests say: they write to stderr, and count in the exit code.
 prove: .venv/installed
-	@"$(BIN)/python" -m sync_pipeline_tests.prove.run
+	@failed=0; "$(BIN)/python" -m pytest -q -n 2 -m slow sync_pipeline_tests/simulation >&2 || failed=1; \
+	  "$(BIN)/python" -m sync_pipeline_tests.prove.run && exit $$failed
 
 prove-worlds: .venv/installed
 	@"$(BIN)/python" -m sync_pipeline_tests.prove.run --only freshness --every-world
