@@ -9,8 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -19,13 +20,17 @@ from rich.console import Console
 from sync_pipeline.cli.demo import change_vendors, claim_database, simulated_world
 from sync_pipeline.cli.places import PROJECT, dagster_home, enter, simulated_vendors, working_database
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.simulator.server import running
+from sync_pipeline.simulator.server import Running, running
+from sync_pipeline.simulator.tape import TapeError
 from sync_pipeline.store.database import Database
+from sync_pipeline.store.embedded import data_dir
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__ or "sync_pipeline.cli")
 CHANGES_PER_MINUTE = 30
 GRACE_S = 15.0
+JOURNAL = "simulator.jsonl"
+"""Beside the data: what happened in the world that the data came from, so that it does not roll back between two starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +49,8 @@ def run_dev(*, port: int, simulator_port: int, seed: int) -> int:
     url = working_database()
     world = asyncio.run(known_world(url))
     if world is None:
-        asyncio.run(claim_database(url, seed, None))
-        world = World(seed, None, datetime.now(UTC), None)
-    options = simulated_world(
-        seed=world.seed, start=world.start, orders=world.orders, changes_per_minute=CHANGES_PER_MINUTE
-    )
-    with running(options, port=simulator_port) as simulator:
-        catch_up(simulator.url, world)
+        world = World(seed, None, asyncio.run(claim_database(url, seed, None)), None)
+    with simulated(world, simulator_port, journal=data_dir() / JOURNAL) as simulator:
         enter({**simulated_vendors(simulator.url), **dagster_home(url)})
         console.print(f"Simulated vendors: {simulator.url} (they change {CHANGES_PER_MINUTE} records a minute)")
         console.print(f"Dagster UI:        http://127.0.0.1:{port}  (Ctrl-C stops both)")
@@ -88,17 +88,36 @@ async def known_world(url: str) -> World | None:
     return None if row is None else World(*row)
 
 
+@contextlib.contextmanager
+def simulated(world: World, port: int, *, journal: Path) -> Iterator[Running]:
+    """The demo's world as it was left, at the present. Raises ConfigurationError where its journal does not fit."""
+    options = simulated_world(
+        seed=world.seed, start=world.start, orders=world.orders, changes_per_minute=CHANGES_PER_MINUTE
+    )
+    with contextlib.ExitStack() as stack:
+        try:
+            simulator = stack.enter_context(running(replace(options, journal=journal), port=port))
+        except TapeError as error:
+            raise ConfigurationError(f"the simulated world cannot start again: {error}") from None
+        catch_up(simulator.url, world)
+        yield simulator
+
+
 def catch_up(simulator: str, world: World) -> None:
-    """Bring a world that starts again to the present: its burst where the demo made it, its clock to ours."""
+    """Bring a world that starts to the present: its burst where the demo made it, unless its journal has it, its clock to
+    ours."""
     with httpx.Client(base_url=simulator, timeout=60) as control:
-        if world.burst_at is not None:
-            elapsed = (world.burst_at - world.start).total_seconds()
-            control.post("/_sim/advance", json={"seconds": elapsed + 1}).raise_for_status()
+        if world.burst_at is not None and not control.get("/_sim/log").json()["changes"]:
+            _go_on_to(control, world.burst_at + timedelta(seconds=1))
             change_vendors(control)
-        now = datetime.fromisoformat(control.get("/_sim/health").json()["now"])
-        ahead = (datetime.now(UTC) - now).total_seconds()
-        if ahead > 0:
-            control.post("/_sim/advance", json={"seconds": ahead}).raise_for_status()
+        _go_on_to(control, datetime.now(UTC))
+
+
+def _go_on_to(control: httpx.Client, moment: datetime) -> None:
+    now = datetime.fromisoformat(control.get("/_sim/health").json()["now"])
+    ahead = (moment - now).total_seconds()
+    if ahead > 0:
+        control.post("/_sim/advance", json={"seconds": ahead}).raise_for_status()
 
 
 def _dg() -> str:

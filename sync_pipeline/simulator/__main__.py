@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sync_pipeline.simulator.options import SimulatorOptions
 from sync_pipeline.simulator.server import serve
+from sync_pipeline.simulator.tape import TapeError
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[str, int, SimulatorOptions]:
@@ -23,6 +25,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[str, int, SimulatorOp
     parser.add_argument("--changes-per-minute", type=float, default=default.changes_per_minute)
     parser.add_argument("--canary", default=default.canary)
     parser.add_argument("--self-hosted", action="store_true", help="pretix without a limit")
+    parser.add_argument("--journal", type=Path, help="file from which the same world starts again as it was left")
     given = parser.parse_args(arguments)
     options = SimulatorOptions(
         seed=given.seed,
@@ -32,18 +35,22 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[str, int, SimulatorOp
         max_commit_lag_s=given.max_commit_lag,
         changes_per_minute=given.changes_per_minute,
         canary=given.canary,
+        journal=given.journal,
         pretix_per_minute=None if given.self_hosted else default.pretix_per_minute,
     )
     return given.host, given.port, options
 
 
 def main() -> int:
-    """Exit code 0 after an interruption, 1 when the port cannot be had."""
+    """Exit code 0 after an interruption, 1 when the port cannot be had or the journal does not fit."""
     host, port, options = parse()
     sys.stderr.write(f"simulator on http://{host}:{port} (control plane under /_sim/)\n")
     sys.stderr.flush()
     try:
         serve(host, port, options)
+    except TapeError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
     except OSError as problem:
         sys.stderr.write(f"cannot listen on {host}:{port}: {problem.strerror}; choose another with --port\n")
         return 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import deque
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 
@@ -13,9 +16,18 @@ class SimClock:
         self.start = (start or datetime.now(UTC)).astimezone(UTC)
         self._monotonic = time.monotonic()
         self._skipped = 0.0
+        self._heard: list[float] | None = None
+        self._again: deque[float] | None = None
 
     def seconds(self) -> float:
-        return time.monotonic() - self._monotonic + self._skipped
+        if self._again is not None:
+            if not self._again:
+                raise ValueError("the clock is read more often than the first time")
+            return self._again.popleft()
+        seconds = time.monotonic() - self._monotonic + self._skipped
+        if self._heard is not None:
+            self._heard.append(seconds)
+        return seconds
 
     def now(self) -> datetime:
         return self.at(self.seconds())
@@ -28,6 +40,31 @@ class SimClock:
         if seconds < 0:
             raise ValueError("the simulator's clock only moves forward")
         self._skipped += seconds
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[list[float]]:
+        """What is read of the clock while the block runs."""
+        heard: list[float] = []
+        self._heard = heard
+        try:
+            yield heard
+        finally:
+            self._heard = None
+
+    @contextlib.contextmanager
+    def reading_again(self, readings: Sequence[float]) -> Iterator[None]:
+        """The clock says the same again while the block runs, and goes on from there.
+
+        Raises ValueError when it is read more or less often than the first time.
+        """
+        self._again = deque(readings)
+        try:
+            yield
+            if self._again:
+                raise ValueError("the clock is read less often than the first time")
+        finally:
+            self._again = None
+        self.advance(max(0.0, max(readings, default=0.0) - self.seconds()))
 
 
 def second_z(moment: datetime) -> str:

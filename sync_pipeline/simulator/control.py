@@ -120,10 +120,10 @@ class Control:
     async def _advance(self, request: Request) -> Response:
         body = await _body(request) or {}
         try:
-            self._sim.clock.advance(float(body.get("seconds", 0)))
+            now = self._sim.advance(float(body.get("seconds", 0)))
         except (TypeError, ValueError) as problem:
             return _problem(400, str(problem))
-        return JSONResponse({"now": micro_z(self._sim.clock.now())})
+        return JSONResponse({"now": micro_z(now)})
 
     async def _downstream(self, request: Request) -> Response:
         seen = self._sim.downstream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 EVENTBRITE_TOKEN = "sim-eventbrite-token"  # noqa: S105 - opens nothing but the simulator
 PRETIX_TOKEN = "sim-pretix-token"  # noqa: S105 - opens nothing but the simulator
@@ -20,7 +21,9 @@ class SimulatorOptions:
     `max_visibility_s`: an Eventbrite change is seen 1..max seconds after it happened; 300 is what the vendor admits to.
     `max_commit_lag_s`: a pretix change carries a `last_modified` up to this much older than its commit.
     `canary`: a marker put into the personal values of every twentieth person, to be searched for where it must not be.
-    `start`: the world's first instant (aware); the wall clock when omitted. History lies in the days before it.
+    `start`: the world's first instant (aware); when omitted that of the journal, or the wall clock. History lies in the days
+    before it.
+    `journal`: a file from which the same world starts again as it was left. Another world's is written anew.
     """
 
     seed: int = 1
@@ -39,3 +42,4 @@ class SimulatorOptions:
     pretix_per_minute: int | None = 360
     latency_s: float = 0.0
     start: datetime | None = None
+    journal: Path | None = None

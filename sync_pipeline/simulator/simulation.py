@@ -6,6 +6,7 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from sync_pipeline.simulator import truth
@@ -24,6 +25,7 @@ from sync_pipeline.simulator.pretix_grants import Grant, Grants
 from sync_pipeline.simulator.pretix_http import PretixApi, PretixDialect
 from sync_pipeline.simulator.pretix_records import EVENTS, ITEMS, item_id
 from sync_pipeline.simulator.pretix_world import PretixWorld
+from sync_pipeline.simulator.tape import Tape, taped
 from sync_pipeline.simulator.wire import Connections
 
 
@@ -36,7 +38,8 @@ class Simulation:
 
     def __init__(self, options: SimulatorOptions) -> None:
         self.options = options
-        self.clock = SimClock(options.start)
+        self.tape = Tape(options.journal, options)
+        self.clock = SimClock(self.tape.start)
         self.journal = Journal(self.clock)
         self.eventbrite = EventbriteWorld(options, self.clock, self.journal)
         self.pretix = PretixWorld(options, self.clock, self.journal)
@@ -55,6 +58,7 @@ class Simulation:
         }
         self.eventbrite_api = EventbriteApi(self.eventbrite, self.clock, self.gates["eventbrite"])
         self.pretix_api = PretixApi(self.pretix, self.clock, self.gates["pretix"], self.grants)
+        self.tape.replay(self)
 
     def _gate(self, dialect: EventbriteDialect | PretixDialect, windows: list[tuple[int | None, float]]) -> Gate:
         limiter = Limiter([SlidingWindow(limit, seconds) for limit, seconds in windows if limit is not None])
@@ -95,6 +99,7 @@ class Simulation:
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
+    @taped
     def mutate(self, vendor: str | None, changes: int, actions: list[str] | None = None) -> list[Change]:
         """Let things happen now, shared between the vendors when none is named."""
         if vendor not in (None, "eventbrite", "pretix"):
@@ -110,6 +115,7 @@ class Simulation:
             raise MutationError(str(problem)) from None
         return done
 
+    @taped
     def mutate_one(
         self, vendor: str, key: str, values: dict[str, Any], feed: str | None = None, *, stamped: bool = True
     ) -> Change:
@@ -130,12 +136,14 @@ class Simulation:
             raise MutationError("no such eventbrite record")
         return self.eventbrite.apply(feed, key, edit, "set", *self.eventbrite.moment())
 
+    @taped
     def delete(self, vendor: str, key: str) -> Change:
         """Remove one order for good, as pretix allows for test orders: no list shows that it was there."""
         if vendor != "pretix" or key not in self.pretix.orders.entities:
             raise MutationError("only a pretix order can be deleted; its id is event/code")
         return self.pretix.remove(key)
 
+    @taped
     def grant(self, token: str, visible: list[str] | None, orders: list[str] | None) -> None:
         """Let a pretix token see these events, and view the orders of those (None: all)."""
         for slug in (*(visible or ()), *(orders or ())):
@@ -144,6 +152,12 @@ class Simulation:
         self.grants[token] = Grant(
             None if visible is None else frozenset(visible), None if orders is None else frozenset(orders)
         )
+
+    @taped
+    def advance(self, seconds: float) -> datetime:
+        """Move the clock forward; what it says then. Raises ValueError for a step back."""
+        self.clock.advance(seconds)
+        return self.clock.now()
 
     # -- faults ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +168,7 @@ class Simulation:
             raise FaultError(f"unknown part: {', '.join(sorted(unknown))}")
         if wish.get("clear"):
             self.faults.clear()
-            self._mark_malformed({"rate": 0.0})
+            self.mark_malformed({"rate": 0.0}, self.faults.seed)
         self.faults.seed = int(wish.get("seed", self.faults.seed))
         self.faults.slow_s = float(wish.get("slow_s", self.faults.slow_s))
         self.faults.retry_after_s = float(wish.get("retry_after_s", self.faults.retry_after_s))
@@ -165,12 +179,13 @@ class Simulation:
         for script in wish.get("scripts", ()):
             self.faults.add_script(script)
         if malformed is not None:
-            self._mark_malformed({"rate": malformed})
+            self.mark_malformed({"rate": malformed}, self.faults.seed)
         if "malformed" in wish:
-            self._mark_malformed(wish["malformed"])
+            self.mark_malformed(wish["malformed"], self.faults.seed)
         return self.faults.as_json()
 
-    def _mark_malformed(self, wish: dict[str, Any]) -> None:
+    @taped
+    def mark_malformed(self, wish: dict[str, Any], seed: int) -> None:
         """`{"rate": 0.01, "kinds": [...], "feeds": ["pretix/orders"], "records": {"<feed>": {"<id>": "<kind>"}}}`."""
         rate = float(wish.get("rate", 0.0))
         marked: dict[str, int] = {}
@@ -181,13 +196,12 @@ class Simulation:
             kinds = tuple(kind for kind in wish.get("kinds", suitable) if kind in suitable)
             if not kinds:
                 raise FaultError(f"no known kind of malformation for {feed}; known: {', '.join(suitable)}")
-            marked[feed] = self._mark_feed(feed, rate, kinds, wish.get("records", {}).get(feed, {}))
+            marked[feed] = self._mark_feed(feed, rate, seed, kinds, wish.get("records", {}).get(feed, {}))
         self.faults.malformed = {"rate": rate, "marked": marked, "kinds": {feed: kinds_for(feed) for feed in FEEDS}}
 
-    def _mark_feed(self, feed: str, rate: float, kinds: tuple[str, ...], records: dict[str, str]) -> int:
+    def _mark_feed(self, feed: str, rate: float, seed: int, kinds: tuple[str, ...], records: dict[str, str]) -> int:
         if any(kind not in kinds_for(feed) for kind in records.values()):
             raise FaultError(f"unknown kind of malformation for {feed}")
-        seed = self.faults.seed
         if feed == "pretix/positions":
             keys = [row["id"] for row in truth.pretix_positions(self.pretix, self.clock.seconds())]
             chosen = [key for key in keys if choose(seed, feed, key, rate)]
