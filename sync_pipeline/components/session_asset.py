@@ -206,13 +206,11 @@ def _metadata(
     if stage == "raw":
         shown |= {"requests": facts.requests, "answers_429": facts.answers_429, "retries": facts.retries,
                   "waited_s": round(facts.waited_s, 2)}  # fmt: skip
-        shown["why"] = verdicts.waiting(facts) or facts.last_error or "at its horizon"
+        shown["why"] = verdicts.waiting(facts) or facts.last_error or facts.why or "at its horizon"
         if facts.watermark is not None:
             shown["watermark"] = dg.MetadataValue.timestamp(facts.watermark)
         if facts.next_due is not None:
             shown["next_due"] = dg.MetadataValue.timestamp(facts.next_due)
-        if facts.why is not None:
-            shown["why"] = facts.why
     if stage == "validated":
         shown["dagster/row_count"] = rows
         if again is None:

@@ -48,6 +48,19 @@ def span_of(seconds: float) -> str:
     return known.get(round(seconds), f"of each {in_words(seconds)}")
 
 
+def waits(until: datetime, reason: str | None) -> str:
+    """What a deferred feed waits for. The gateway defers for a breaker and for a token too, and its reason says so after the
+    place it speaks of. `sync-pipeline status` says the same in SQL (cli/queries.sql: status_feeds)."""
+    said = (reason or "").rpartition(": ")[2]
+    if "its breaker is open" in said:
+        what = "its breaker"
+    elif "quota" not in said and any(word in said for word in ("token", "refresh", "exchange")):
+        what = "its token"
+    else:
+        what = "quota"
+    return f"waiting for {what} until {until:%H:%M:%SZ}: {reason or 'deferred'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     feed: str
@@ -66,8 +79,7 @@ def _decide(state: FeedState, now: datetime, left: Left | None) -> Decision:
     if state.paused:
         return Decision(state.feed, False, datetime.max.replace(tzinfo=now.tzinfo), "paused by an operator")
     if state.deferred_until is not None and state.deferred_until > now:
-        why = f"waiting for quota until {state.deferred_until:%H:%M:%SZ}: {state.deferred_reason or 'deferred'}"
-        return Decision(state.feed, False, state.deferred_until, why)
+        return Decision(state.feed, False, state.deferred_until, waits(state.deferred_until, state.deferred_reason))
     if state.last_poll_at is None:
         return Decision(state.feed, True, now, "due: never polled")
     if state.window_open:

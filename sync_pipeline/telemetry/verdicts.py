@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.feed import FeedId
+from sync_pipeline.polling.schedule import waits
 from sync_pipeline.telemetry.facts import FeedFacts, Rejections, Standing
 
 DRIFT = timedelta(minutes=10)
@@ -124,4 +125,4 @@ def waiting(standing: Standing) -> str | None:
     until: datetime | None = standing.deferred_until
     if until is None or until <= standing.now:
         return None
-    return f"waiting for quota until {until:%H:%M:%SZ}: {standing.deferred_reason}"
+    return waits(until, standing.deferred_reason)

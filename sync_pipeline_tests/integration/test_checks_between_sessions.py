@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster import DagsterEventType
 
+from sync_pipeline.cli.operate import SQL
 from sync_pipeline.resources import SyncResource
 from sync_pipeline.telemetry import verdicts
 from sync_pipeline.telemetry.verdicts import Verdict
@@ -124,3 +126,32 @@ def test_a_blocking_verdict_fails_the_session_after_all_was_reported(
     assert "pretix/orders: the table lacks locale" in str(result.get_step_failure_events()[0].step_failure_data.error)
     assert len(result.get_asset_check_evaluations()) == 10
     assert not shown(desk, dg.AssetCheckKey(key("pretix", "orders", "validated"), "schema")).passed
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "the hour is spent",
+        "pretix: the vendor's quota (hour of account pretix/token) has no call to give (P2)",
+        "pretix token-exchange: its breaker is open",
+        "pretix/main: the last exchange failed",
+        "quota-shop/main: 20 tokens in 86400 s are all the vendor gives",
+    ],
+)
+def test_the_command_line_and_the_sensor_say_alike_what_is_waited_for(desk: Desk, reason: str) -> None:
+    desk.run("poll_pretix")
+    with psycopg.connect(desk.url) as conn:
+        conn.execute(
+            "update sync.feed_state set deferred_until = now() + interval '1 hour', deferred_reason = %s", [reason]
+        )
+    assert {f"orders: {row[-1]}" for row in desk.sql(SQL.status_feeds)} == {tick(desk).skip_message}
+
+
+def test_the_raw_asset_of_a_deferred_feed_says_what_it_waits_for(desk: Desk) -> None:
+    desk.run("poll_pretix")
+    desk.control("faults", {"rates": {"http_503_seconds": 1.0}, "retry_after_s": 3600})
+    result = desk.run("poll_pretix")
+    shown_of = {event.asset_key: event.materialization.metadata for event in result.get_asset_materialization_events()}
+    why = str(shown_of[key("pretix", "orders", "raw")]["why"].value)
+    assert why.startswith("waiting for quota until ")
+    assert "left alone" in why

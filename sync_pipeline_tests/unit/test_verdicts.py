@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import pytest
+
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.telemetry.facts import FeedFacts, Rejections
-from sync_pipeline.telemetry.verdicts import cursor_drift, rejection_rate
+from sync_pipeline.telemetry.verdicts import cursor_drift, rejection_rate, waiting
 from sync_pipeline_tests.things import at
 
 FEED = FeedId("shop", "things")
@@ -79,3 +81,22 @@ def test_rejections_are_showings_and_their_codes_are_of_different_records() -> N
     assert "above 5 %), mended since. " in rejection_rate(cycle, Rejections(0, {}, 0)).why
     few = replace(cycle, quarantined=6)
     assert rejection_rate(few, Rejections(6, {"WRONG_TYPE": 6}, 0)).why == "6 of 1227 showings rejected (0.5 %)"
+
+
+@pytest.mark.parametrize(
+    ("reason", "what"),
+    [
+        ("shop: the vendor's quota (hour of account shop/token) has no call to give (P2)", "quota"),
+        ("shop: the vendor asked to be left alone (an answer 429, or its Retry-After; P2)", "quota"),
+        ("shop: the quota store cannot be reached and the local share is spent", "quota"),
+        ("the hour is spent", "quota"),
+        ("shop token-exchange: its breaker is open", "its breaker"),
+        ("shop/breaker: another worker refreshes its token", "its token"),
+        ("shop/main: the last exchange failed", "its token"),
+        ("quota-shop/main: 20 tokens in 86400 s are all the vendor gives", "its token"),
+    ],
+)
+def test_a_deferred_feed_says_what_it_waits_for(reason: str, what: str) -> None:
+    deferred = replace(facts(watermark=None, caught_up_at=None), deferred_until=at(7200), deferred_reason=reason)
+    assert waiting(deferred) == f"waiting for {what} until {at(7200):%H:%M:%SZ}: {reason}"
+    assert waiting(replace(deferred, deferred_until=at(3600))) is None
