@@ -259,14 +259,15 @@ class Gateway:
         keeps to it from now on; the store is told later."""
         api = self._connection.api
         words = api.feedback(reply) or heard(api.vendor, reply.status, reply.headers, reply.body, reply.received_at)
+        asked = error.retry_after if isinstance(error, TransientError) else _asked(reply)
+        refused = asked is not None or (isinstance(error, TransientError) and error.throttled)
         said = []
         for word in words:
             if word.blocked_until is not None:
                 self._quota.hold(word.blocked_until - reply.received_at)
             if (known := placed(word, self._connection.windows)) is not None:
-                said.append(self._quota.heed(known, reply.received_at, sent=reply.sent_at))
-        asked = error.retry_after if isinstance(error, TransientError) else _asked(reply)
-        if asked is not None or (isinstance(error, TransientError) and error.throttled):
+                said.append(self._quota.heed(known, reply.received_at, sent=reply.sent_at, refused=refused))
+        if refused:
             self._quota.hold(asked, endpoint=request.endpoint)
         elif error is None:
             self._quota.accepted()

@@ -366,10 +366,15 @@ class Quota:
     def accepted(self) -> None:
         self._refusals = 0
 
-    def heed(self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None) -> Word | None:
+    def heed(
+        self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None, refused: bool = False
+    ) -> Word | None:
         """The vendor's word on a window: it only ever lowers the estimate, until its reset. `sent`: when the call left that it
         answers (None: `now`), since it may speak of a day that is over. Awaits nothing; `tell` brings what it returns to the
-        store."""
+        store.
+
+        `refused`: it comes with a refusal, which is held for as long as `hold` says. So of a window whose next turn nobody
+        knows "none left" says nothing more: it may be over in seconds or last for the window's whole length."""
         sent = sent or now
         found = [(node, pace) for node in self._nodes for pace in node.paces if pace.name == feedback.window]
         if not found or feedback.remaining is None:
@@ -382,6 +387,8 @@ class Quota:
         # A reset long past is a mistake (a delay read as an epoch is in 1970): not said.
         if feedback.reset_at is not None and feedback.reset_at - now >= -PAST:
             reset_s = min(reset_s, max(0.0, (feedback.reset_at - now).total_seconds()))
+        elif refused and feedback.remaining <= 0 and pace.kind != "daily":
+            return None
         if feedback.remaining <= 0:
             self._block([node.scope], math.ceil(reset_s))
         return Word(node.scope, pace, feedback.remaining, reset_s, sent)

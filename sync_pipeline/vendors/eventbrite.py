@@ -84,7 +84,9 @@ class EventbriteApi:
         if code == "EXPANSION_FAILED" and request.plain is not None:
             return ExpansionFailed(f"{what}, Eventbrite could not add the attendees", status=reply.status)
         if code in TRANSIENT and reply.status != 429:
-            return TransientError(f"{what}, Eventbrite failed; it is asked again", status=reply.status)
+            return TransientError(
+                f"{what}, Eventbrite failed; it is asked again", throttled=code == "HIT_RATE_LIMIT", status=reply.status
+            )
         return by_status("eventbrite", request, reply)
 
     def feedback(self, reply: Reply) -> tuple[QuotaFeedback, ...]:

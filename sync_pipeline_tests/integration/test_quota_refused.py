@@ -14,8 +14,9 @@ import pytest
 from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import Deferred, TransientError
-from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
+from sync_pipeline.kernel.feed import QuotaFeedback, QuotaNode, QuotaWindow
 from sync_pipeline.store.database import Database
+from sync_pipeline.vendors.eventbrite import EventbriteApi
 from sync_pipeline_tests.integration.gateway_setting import Vendor, answer, gateway, send
 from sync_pipeline_tests.integration.quota_setting import Fickle
 from sync_pipeline_tests.things import rows
@@ -119,3 +120,44 @@ async def test_nothing_is_sent_once_a_refusal_was_read(
         done = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(each) for each in done] == [Deferred] * (at_once + 4)
     assert len(vendor.at) == at_once
+
+
+HOURLY = b'{"status_code":429,"error_description":"Hourly rate limit has been reached for this token.","error":"HIT_RATE_LIMIT"}'
+
+
+@pytest.mark.parametrize("status", [429, 400])
+@pytest.mark.parametrize("words", [{}, {"retry_after": "2.5"}], ids=["", "told"])
+async def test_a_spent_window_whose_turn_nobody_knows_is_not_waited_for_to_its_end(
+    vendor: Vendor, database: Database, words: dict[str, str], status: int
+) -> None:
+    """Eventbrite's hour: each refusal stopped the account for all of it, whatever Retry-After said."""
+    api = EventbriteApi()
+    vendor.script = [answer(200), answer(status, HOURLY, **words), answer(200)]
+    async with gateway(vendor, database, SystemClock(), api=api, windows=api.windows) as opened:
+        await send(opened)
+        assert await send(opened) == 200
+        assert opened.stats.answers_429 == 1
+    waited = vendor.at[2] - vendor.at[1]
+    assert waited >= (2.5 if words else 1.5)
+
+
+@pytest.mark.parametrize(
+    ("window", "reset_s", "blocked_s"),
+    [
+        (QuotaWindow("w", 100, 3600), None, None),
+        (QuotaWindow("w", 100, 3600, kind="fixed"), None, None),
+        (QuotaWindow("w", 100, 3600), 500, 500),
+        (QuotaWindow("w", 100, 86_400, kind="daily"), None, 43_200),
+    ],
+    ids=["sliding", "fixed", "with a reset", "a day"],
+)
+async def test_a_refusal_that_says_none_left_blocks_until_a_turn_that_is_known(
+    database: Database, window: QuotaWindow, reset_s: float | None, blocked_s: float | None
+) -> None:
+    one = quota(database, window)
+    await one.open()
+    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    reset_at = None if reset_s is None else noon + timedelta(seconds=reset_s)
+    word = one.heed(QuotaFeedback("w", remaining=0, reset_at=reset_at), noon, refused=True)
+    assert (word and word.reset_s) == (blocked_s and pytest.approx(blocked_s, abs=15))
+    assert one.may_go(time.monotonic(), lane="P0") is (blocked_s is None)
