@@ -165,6 +165,15 @@ def test_a_day_is_spared_for_the_lanes_above_and_used_up_by_midnight(tree: Tree)
     assert sum(tree.ask(scope, lane=4, at=43_190).granted for _ in range(1000)) + noon + 50 >= 999
 
 
+@pytest.mark.parametrize("lane", range(5))
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_first_call_of_a_small_day_is_anybodys(tree: Tree, limit: int, lane: int) -> None:
+    """What is kept for the lanes above, rounded up to a whole call, was all of it until midnight."""
+    scope = tree.node(QuotaWindow("day", limit, 86_400, kind="daily"))
+    assert tree.ask(scope, lane=lane, at=0, least=limit, most=limit).granted == limit
+    assert not tree.ask(scope, lane=lane, at=1).granted
+
+
 def test_after_a_restart_the_burst_counts_as_spent(tree: Tree) -> None:
     scope = tree.node(QuotaWindow("minute", 100, 60, burst=50))
     assert tree.ask(scope, at=0).granted == 1

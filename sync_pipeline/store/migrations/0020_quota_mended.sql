@@ -8,15 +8,20 @@ language sql immutable as $$
   from (select extract(epoch from t - since)::double precision / 600 as halvings) f
 $$;
 
--- The judgement keeps its rules (0006, 0012) but for that.
+-- The judgement keeps its rules (0006, 0012) but for that, and for another: of a day whose limit is small, what is kept for the
+-- lanes above was all of it until midnight. The first call of a day is anybody's.
 do $$
 declare
   judgement constant text := pg_get_functiondef('sync.quota_judge(text[], integer, integer, integer, timestamptz)'::regprocedure);
-  mended constant text := replace(judgement,
+  faded constant text := replace(judgement,
     'q.foreign_rate * power(0.5, extract(epoch from t - q.foreign_at) / 600)',
     'sync.quota_fading(q.foreign_rate, q.foreign_at, t)');
+  mended constant text := replace(faded,
+    'floor(q.window_limit * (1 - saved[place] * least(1, s.to_midnight / 86400)))::integer - q.used',
+    'greatest(least(least_tokens, q.window_limit),
+              floor(q.window_limit * (1 - saved[place] * least(1, s.to_midnight / 86400)))::integer) - q.used');
 begin
-  assert mended <> judgement;
+  assert faded <> judgement and mended <> faded;
   execute mended;
 end $$;
 
