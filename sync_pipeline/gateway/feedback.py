@@ -21,6 +21,9 @@ PAST = timedelta(hours=1)
 
 Form = Literal["delta_s", "epoch_s", "epoch_ms", "date"]
 
+_SEVERAL = re.compile(r",(?=\s*(?:\d+(?:\.\d+)?\s*(?:,|$)|[A-Za-z]+,))")
+"""Between values of `Retry-After`: a number or the name of a day follows. (A date has a comma of its own.)"""
+
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 
 
@@ -38,13 +41,14 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 
     Seconds or an HTTP date (RFC 9110, 10.2.3), honoured exactly: never cut.
     """
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
     # Two servers on the way may each have added a line: the longer wait is honoured.
-    several = [part.strip() for part in value.split(",")]
-    if all(map(_NUMBER.fullmatch, several)):
-        value = max(several, key=float)
+    several = [_delay(part, headers, now) for part in _SEVERAL.split(headers.get("retry-after", ""))]
+    waits = [wait for wait in several if wait is not None]
+    return max(waits) if len(waits) == len(several) else None
+
+
+def _delay(value: str, headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    value = value.strip()
     try:
         seconds = float(value)
     except ValueError:

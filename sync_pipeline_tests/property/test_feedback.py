@@ -73,6 +73,9 @@ def test_retry_after_is_never_cut() -> None:
     assert retry_after({"retry-after": "86400"}, NOW) == timedelta(days=1)
     assert retry_after({"retry-after": "5, 120"}, NOW) == timedelta(seconds=120)
     assert retry_after({"retry-after": "5, soon"}, NOW) is None
+    dates = [format_datetime(NOW + timedelta(seconds=wait), usegmt=True) for wait in (60, 90)]
+    for value in (", ".join(dates), ", ".join(reversed(dates)), f"5, {dates[1]}", f"{dates[1]}, 5"):
+        assert retry_after({"retry-after": value}, NOW) == timedelta(seconds=90)
     assert retry_after({"retry-after": format_datetime(NOW + timedelta(days=1), usegmt=True)}, NOW) == timedelta(days=1)
     assert retry_after({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, NOW) in (None, timedelta(0))
 
