@@ -261,12 +261,19 @@ class Gateway:
         words = api.feedback(reply) or heard(api.vendor, reply.status, reply.headers, reply.body, reply.received_at)
         asked = error.retry_after if isinstance(error, TransientError) else _asked(reply)
         refused = asked is not None or (isinstance(error, TransientError) and error.throttled)
+        charged = (node for node in self._connection.quota if node.endpoint in (None, request.endpoint))
+        named = {window.name for node in charged for window in node.windows}
         said = []
         for word in words:
             if word.blocked_until is not None:
                 self._quota.hold(word.blocked_until - reply.received_at)
-            if (known := placed(word, self._connection.windows)) is not None:
-                said.append(self._quota.heed(known, reply.received_at, sent=reply.sent_at, refused=refused))
+            known = word if word.window in named else placed(word, self._connection.windows)
+            if known is not None:
+                said.append(
+                    self._quota.heed(
+                        known, reply.received_at, sent=reply.sent_at, refused=refused, endpoint=request.endpoint
+                    )
+                )
         if refused:
             self._quota.hold(asked, endpoint=request.endpoint)
         elif error is None:

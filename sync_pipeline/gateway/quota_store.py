@@ -367,7 +367,13 @@ class Quota:
         self._refusals = 0
 
     def heed(
-        self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None, refused: bool = False
+        self,
+        feedback: QuotaFeedback,
+        now: datetime,
+        *,
+        sent: datetime | None = None,
+        refused: bool = False,
+        endpoint: str | None = None,
     ) -> Word | None:
         """The vendor's word on a window: it only ever lowers the estimate, until its reset. `sent`: when the call left that it
         answers (None: `now`), since it may speak of a day that is over. Awaits nothing; `tell` brings what it returns to the
@@ -376,7 +382,9 @@ class Quota:
         `refused`: it comes with a refusal, which is held for as long as `hold` says. So of a window whose next turn nobody
         knows "none left" says nothing more: it may be over in seconds or last for the window's whole length."""
         sent = sent or now
-        found = [(node, pace) for node in self._nodes for pace in node.paces if pace.name == feedback.window]
+        found = [
+            (node, pace) for node in self._charged(endpoint) for pace in node.paces if pace.name == feedback.window
+        ]
         if not found or feedback.remaining is None:
             return None
         node, pace = found[0]

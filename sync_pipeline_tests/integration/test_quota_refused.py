@@ -14,9 +14,10 @@ import pytest
 from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import Deferred, TransientError
-from sync_pipeline.kernel.feed import QuotaFeedback, QuotaNode, QuotaWindow
+from sync_pipeline.kernel.feed import QuotaFeedback, QuotaNode, QuotaWindow, Request
 from sync_pipeline.store.database import Database
 from sync_pipeline.vendors.eventbrite import EventbriteApi
+from sync_pipeline.vendors.rest import RestApi
 from sync_pipeline_tests.integration.gateway_setting import Vendor, answer, gateway, send
 from sync_pipeline_tests.integration.quota_setting import Fickle
 from sync_pipeline_tests.things import rows
@@ -161,3 +162,18 @@ async def test_a_refusal_that_says_none_left_blocks_until_a_turn_that_is_known(
     word = one.heed(QuotaFeedback("w", remaining=0, reset_at=reset_at), noon, refused=True)
     assert (word and word.reset_s) == (blocked_s and pytest.approx(blocked_s, abs=15))
     assert one.may_go(time.monotonic(), lane="P0") is (blocked_s is None)
+
+
+async def test_a_word_that_names_a_window_of_the_endpoint_lowers_that_one(vendor: Vendor, database: Database) -> None:
+    """It was looked for among the account's windows only."""
+    windows = (QuotaWindow("exports", 10, 60),)
+    nodes = (QuotaNode("shop /other", windows, "/other"), QuotaNode("shop /things/{id}", windows, "/things/{id}"))
+    vendor.script = [answer(200, ratelimit_policy='"exports";q=10;w=60', ratelimit='"exports";r=0;t=300')]
+    async with gateway(vendor, database, nodes=nodes, api=RestApi((MINUTE,))) as opened:
+        await send(opened)
+        with pytest.raises(Deferred, match="left alone"):
+            await send(opened)
+        assert await send(opened, Request("/other", "/other")) == 200
+    assert await rows(database, "select scope, remaining_said from sync.quota where remaining_said is not null") == [
+        ("shop /things/{id}", 0)
+    ]
