@@ -204,4 +204,9 @@ def jwt_lifetime_s(token: str) -> float | None:
 
 
 def _instant(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None

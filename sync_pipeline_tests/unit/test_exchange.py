@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from sync_pipeline.gateway.exchange import Client, Pair, read, request_for
+from sync_pipeline.gateway.exchange import Client, Pair, jwt_lifetime_s, read, request_for
 from sync_pipeline.gateway.tokens import Lost, Minted, Refused, Unspent
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import Reply
@@ -120,6 +120,13 @@ def test_what_is_missing_is_said_and_not_shown(grant: Grant, client: Client, pai
         request_for(grant, client, pair, NOW)
     assert "with:signs" not in str(caught.value)
     assert "an-id" not in str(caught.value)
+
+
+@pytest.mark.parametrize("claims", ['{"iat": 1, "exp": 1' + "0" * 400 + "}", '{"iat": -1e308, "exp": 1e309}'])
+def test_a_lifetime_beyond_all_numbers_is_not_said(claims: str) -> None:
+    """It came as an error after the refresh token had been shown."""
+    token = f"e30.{base64.urlsafe_b64encode(claims.encode()).rstrip(b'=').decode()}.sig"
+    assert jwt_lifetime_s(token) is None
 
 
 @pytest.mark.parametrize(
