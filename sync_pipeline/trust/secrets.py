@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
+"""What a variable is usually called. Anything else may be a value that was put in the place of its name."""
 
 
 class SecretNotFound(ConfigurationError):
@@ -64,6 +66,7 @@ class EnvironmentSecrets:
         self._folder = folder
 
     def get(self, name: str) -> Secret:
+        checked_name(name)
         value = self._env.get(name, "").strip()
         if value:
             return Secret(value)
@@ -75,6 +78,11 @@ class EnvironmentSecrets:
                 continue
             if value:
                 return Secret(value)
+        if not given and not _VARIABLE.fullmatch(name):
+            raise SecretNotFound(
+                "a variable that the YAML names is not set; it is not repeated here, since a name that is not in capitals may be "
+                "the secret itself: write the name of an environment variable, like SHOP_TOKEN, the value never stands there"
+            )
         where = f"the file named by {name}_FILE cannot be read or is empty" if given else f"variable {name} is not set"
         # A file that was named and is unusable is a mistake to mend, not a reason to ask the next source.
         raise (ConfigurationError if given else SecretNotFound)(

@@ -103,6 +103,12 @@ class TestEnvironmentSecrets:
         with pytest.raises(ConfigurationError, match="VENDOR_TOKEN is not set"):
             EnvironmentSecrets({}, folder=tmp_path).get("VENDOR_TOKEN")
 
+    @pytest.mark.parametrize("value", ["a_value_4eC39HqLyjWD", "p4ss word/with:signs", "9a".rjust(300, "0")])
+    def test_a_value_in_the_place_of_its_name_is_not_repeated(self, tmp_path: Path, value: str) -> None:
+        with pytest.raises(ConfigurationError, match="the value never stands there") as error:
+            EnvironmentSecrets({}, folder=tmp_path).get(value)
+        assert value not in str(error.value)
+
     @pytest.mark.parametrize("content", [None, b"", b"  \n", b"\xff\xfe\x00"])
     def test_an_unusable_named_file_is_named_by_its_variable(self, tmp_path: Path, content: bytes | None) -> None:
         (tmp_path / "VENDOR_TOKEN").write_text("must not be used")
