@@ -148,9 +148,11 @@ def print_environment() -> None:
     """Print what `dg` and `dagster` need, for `eval "$(sync-pipeline env)"` (starts the embedded server if needed)."""
     import shlex
 
+    from sync_pipeline.cli.desk import join_desk
     from sync_pipeline.cli.places import dagster_home, working_database
 
-    for name, value in dagster_home(working_database()).items():
+    url = working_database()
+    for name, value in {**dagster_home(url), **join_desk(url)}.items():
         print(f"export {name}={shlex.quote(value)}")
 
 

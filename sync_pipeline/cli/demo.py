@@ -17,6 +17,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from sync_pipeline.cli.desk import at_desk
 from sync_pipeline.cli.places import dagster_home, enter, simulated_vendors, working_database
 from sync_pipeline.cli.truth import Comparison, compare
 from sync_pipeline.kernel.errors import ConfigurationError
@@ -93,7 +94,8 @@ def run_demo(*, seed: int, orders: int | None, as_json: bool) -> bool:
     options = simulated_world(seed=seed, start=made_at, orders=orders)
     with _simulator(options) as simulator:
         enter({**simulated_vendors(simulator.url), **dagster_home(url)})
-        results, problems, runs = drive(steps, simulator.url, url)
+        with at_desk(simulator.url, url):
+            results, problems, runs = drive(steps, simulator.url, url)
     ok = not problems
     seconds = round(time.monotonic() - started, 1)
     if as_json:

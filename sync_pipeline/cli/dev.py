@@ -18,6 +18,7 @@ import httpx
 from rich.console import Console
 
 from sync_pipeline.cli.demo import change_vendors, claim_database, simulated_world
+from sync_pipeline.cli.desk import at_desk
 from sync_pipeline.cli.places import PROJECT, dagster_home, enter, simulated_vendors, working_database
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.simulator.server import Running, running
@@ -55,7 +56,8 @@ def run_dev(*, port: int, simulator_port: int, seed: int) -> int:
         console.print(f"Simulated vendors: {simulator.url} (they change {CHANGES_PER_MINUTE} records a minute)")
         console.print(f"Dagster UI:        http://127.0.0.1:{port}  (Ctrl-C stops both)")
         command = [_dg(), "dev", "--host", "127.0.0.1", "--port", str(port)]
-        return run_until_told(command)
+        with at_desk(simulator.url, url):
+            return run_until_told(command)
 
 
 def run_until_told(command: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -10,10 +11,13 @@ from typing import Any
 import orjson
 from rich.console import Console
 
+from sync_pipeline.cli.desk import SIMULATED, join_desk
 from sync_pipeline.cli.outcome import deciding
 from sync_pipeline.cli.places import working_database
 from sync_pipeline.cli.tables import show_table
 from sync_pipeline.cli.truth import NoTruth, compare, reach
+from sync_pipeline.gateway.credentials import credentials
+from sync_pipeline.gateway.static_source import StaticSource
 from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred
 from sync_pipeline.kernel.feed import FeedId
@@ -47,6 +51,24 @@ def find_setup(name: str) -> tuple[Setup, str | None]:
     return setup, feed or None
 
 
+async def refuse_without_secrets(setup: Setup, runtime: Runtime) -> None:
+    """Before anything is moved: what a session reads first must be there. Nothing is sent. Raises ConfigurationError."""
+    opened = credentials(
+        setup.connection, database=runtime.database, secrets=runtime.secrets, clock=runtime.clock, random=random.random
+    )
+    try:
+        async with opened as source:
+            if isinstance(source, StaticSource):
+                await source.current()
+    except ConfigurationError:
+        if setup.connection.name in SIMULATED and await select(runtime.database, SQL.demo_made):
+            raise ConfigurationError(
+                f"{setup.connection.name}: the database has the demo's records, and no simulated vendors run on it; start "
+                "`make dev`, where this command finds them. Nothing was moved"
+            ) from None
+        raise
+
+
 def show_progress(source: str, result: PollResult) -> None:
     counts = sum(result.counts.values(), Counts())
     progress_console.print(
@@ -57,9 +79,12 @@ def show_progress(source: str, result: PollResult) -> None:
 
 
 async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_horizon: bool, as_json: bool) -> None:
+    url = working_database()
+    join_desk(url)
     setup, feed = find_setup(target)
     options = SessionOptions(max_seconds=max_seconds, max_calls=max_calls, until_horizon=until_horizon)
-    async with open_runtime(url=working_database()) as runtime:
+    async with open_runtime(url=url) as runtime:
+        await refuse_without_secrets(setup, runtime)
         report = await runtime.run_session(setup, options, feeds=[feed] if feed else None, progress=show_progress)
         held = await held_elsewhere(runtime.database, report)
     show_report(report, held, as_json=as_json)
@@ -140,11 +165,15 @@ async def status(*, as_json: bool) -> None:
 
 
 async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: float, poll: bool) -> None:
+    url = working_database()
+    join_desk(url)
     setup, name = find_setup(feed)
     if name is None:
         raise ConfigurationError(f"resync needs one feed; {feed} has: {', '.join(setup.feeds)}")
     source = setup.source_of(name)
-    async with open_runtime(url=working_database()) as runtime:
+    async with open_runtime(url=url) as runtime:
+        if poll:
+            await refuse_without_secrets(setup, runtime)
         given_up = await start_again(setup, runtime.landing, runtime.objects, source, since=since, skip=skip)
         start = "the beginning" if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}"
         console.print(f"{setup.connection.name}/{source}: the cursor stands at {start}")

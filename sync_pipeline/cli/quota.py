@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sync_pipeline.cli.desk import join_desk
 from sync_pipeline.cli.operate import console, emit, find_setup, select
 from sync_pipeline.cli.places import working_database
 from sync_pipeline.cli.tables import show_table
@@ -23,8 +24,10 @@ LONGEST_S = 3650 * 86_400.0
 
 
 async def quota(*, hours: int, as_json: bool) -> None:
+    url = working_database()
+    join_desk(url)
     connections = [setup.connection for setup in load_setups().values()]
-    async with Database.open(working_database()) as database:
+    async with Database.open(url) as database:
         audit = await quota_audit(database, connections, SystemClock().now(), hours=hours)
     if as_json:
         # A title for people says how far back; a script wants the same key whatever it asked for.
@@ -39,11 +42,13 @@ async def quota(*, hours: int, as_json: bool) -> None:
 
 
 async def backfill(target: str, *, days: int, as_json: bool) -> None:
+    url = working_database()
+    join_desk(url)
     setup, feed = find_setup(target)
     if feed is None:
         raise ConfigurationError(f"name one feed of {target}: {', '.join(setup.feeds)}")
     source = setup.source(feed)
-    async with Database.open(working_database()) as database:
+    async with Database.open(url) as database:
         cost = await backfill_cost(
             database,
             setup.connection,

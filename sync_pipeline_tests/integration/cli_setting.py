@@ -45,6 +45,10 @@ class Terminal:
 
         asyncio.run(run())
 
+    def claimed_by_a_demo(self) -> None:
+        with psycopg.connect(self.url) as conn:
+            conn.execute("insert into sync.origin (kind, detail) values ('demo', '{\"seed\": 1}')")
+
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url) as conn:
             return conn.execute(query).fetchall()
