@@ -41,7 +41,7 @@ def test_feeds_that_nobody_holds_are_not_said_to_be_held(terminal: Terminal) -> 
 
 
 @pytest.fixture
-def standing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+def standing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """A feed that has been polled, in a place without a token; what the store has of it."""
     monkeypatch.delenv("PRETIX_TOKEN", raising=False)
 
@@ -52,8 +52,8 @@ def standing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, 
                 """ values ('pretix', 'orders', '{"watermark": "2026-01-02T00:00:00+00:00"}', '2026-01-02')"""
             )
 
-    desk.within(poll)
-    return desk.rows(STATE)
+    terminal.within(poll)
+    return terminal.rows(STATE)
 
 
 STATE = "select cursor, watermark, fence, restarted_at, last_error from sync.feed_state"
@@ -62,25 +62,25 @@ RESYNC = ("resync", "pretix/orders", "--from", "2026-01-01")
 
 @pytest.mark.parametrize("command", [RESYNC, ("sync", "pretix")])
 def test_without_a_token_nothing_is_moved(
-    desk: Desk, standing: list[tuple[object, ...]], command: tuple[str, ...]
+    terminal: Terminal, standing: list[tuple[object, ...]], command: tuple[str, ...]
 ) -> None:
-    done = desk.run(*command)
+    done = terminal.run(*command)
     assert isinstance(done.exception, ConfigurationError)
     assert "variable PRETIX_TOKEN is not set" in str(done.exception)
     assert "the cursor stands at" not in done.output
-    assert desk.rows(STATE) == standing
+    assert terminal.rows(STATE) == standing
 
 
-def test_a_cursor_that_is_only_moved_needs_no_token(desk: Desk, standing: list[tuple[object, ...]]) -> None:
-    assert "the cursor stands at 2026-01-01T00:00:00Z" in desk.say(*RESYNC, "--no-sync")
-    assert desk.rows(STATE) != standing
+def test_a_cursor_that_is_only_moved_needs_no_token(terminal: Terminal, standing: list[tuple[object, ...]]) -> None:
+    assert "the cursor stands at 2026-01-01T00:00:00Z" in terminal.say(*RESYNC, "--no-sync")
+    assert terminal.rows(STATE) != standing
 
 
 @pytest.mark.usefixtures("standing")
-def test_on_the_demos_records_a_missing_token_is_not_asked_for(desk: Desk) -> None:
+def test_on_the_demos_records_a_missing_token_is_not_asked_for(terminal: Terminal) -> None:
     """One from the real vendor would fill them up with its records."""
-    desk.claimed_by_a_demo()
-    done = desk.run(*RESYNC)
+    terminal.claimed_by_a_demo()
+    done = terminal.run(*RESYNC)
     assert isinstance(done.exception, ConfigurationError)
     assert "no simulated vendors run on it; start `make dev`" in str(done.exception)
     assert "PRETIX_TOKEN" not in str(done.exception)
