@@ -26,7 +26,8 @@ from sync_pipeline.gateway.feedback import placed, retry_after
 from sync_pipeline.gateway.feedback_vendors import heard
 from sync_pipeline.gateway.http import Http, NotSent
 from sync_pipeline.gateway.latencies import Latencies
-from sync_pipeline.gateway.quota_store import Quota, Word
+from sync_pipeline.gateway.quota_store import Quota
+from sync_pipeline.gateway.quota_word import Word
 from sync_pipeline.gateway.static_source import Send, StaticSource, TokenSource
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred, SyncError, TransientError

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
-from sync_pipeline.gateway.feedback import PAST
 from sync_pipeline.gateway.quota import LANES, LEASE_S, Node, Pace, cool_off, lease_size, tree
 from sync_pipeline.gateway.quota_known import Known
+from sync_pipeline.gateway.quota_word import Word, understood
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred, TransientError
 from sync_pipeline.kernel.feed import Lane, QuotaFeedback, QuotaNode
@@ -28,9 +28,6 @@ STORE_PATIENCE_S = 5.0
 
 LOCAL_SHARE = 16
 """Without the store a worker keeps to a sixteenth of every window."""
-
-UNSEEN = 0.01
-"""A vendor's `remaining` that is lower than ours by more than this share of the limit says that others use the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +62,6 @@ class _Answer:
     window: str | None
     now: datetime
     held: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """What the vendor said of a window: so many are left, until its reset in so many seconds."""
-
-    scope: str
-    pace: Pace
-    remaining: int
-    reset_s: float
-    sent: datetime
 
 
 class Quota:
@@ -375,31 +361,19 @@ class Quota:
         refused: bool = False,
         endpoint: str | None = None,
     ) -> Word | None:
-        """The vendor's word on a window: it only ever lowers the estimate, until its reset. `sent`: when the call left that it
-        answers (None: `now`), since it may speak of a day that is over. Awaits nothing; `tell` brings what it returns to the
-        store.
-
-        `refused`: it comes with a refusal, which is held for as long as `hold` says. So of a window whose next turn nobody
-        knows "none left" says nothing more: it may be over in seconds or last for the window's whole length."""
-        sent = sent or now
+        """The vendor's word on a window (`quota_word.understood`), as the answer to a call to `endpoint` says it. Awaits nothing;
+        `tell` brings what it returns to the store."""
         found = [
             (node, pace) for node in self._charged(endpoint) for pace in node.paces if pace.name == feedback.window
         ]
-        if not found or feedback.remaining is None:
+        if not found:
             return None
         node, pace = found[0]
         known = self._known.left((node.scope, pace.name), pace.limit)
-        if feedback.remaining > 0 and feedback.remaining >= known - max(2, UNSEEN * pace.limit):
-            return None
-        reset_s = pace.passed_s(sent, now)
-        # A reset long past is a mistake (a delay read as an epoch is in 1970): not said.
-        if feedback.reset_at is not None and feedback.reset_at - now >= -PAST:
-            reset_s = min(reset_s, max(0.0, (feedback.reset_at - now).total_seconds()))
-        elif refused and feedback.remaining <= 0 and pace.kind != "daily":
-            return None
-        if feedback.remaining <= 0:
-            self._block([node.scope], math.ceil(reset_s))
-        return Word(node.scope, pace, feedback.remaining, reset_s, sent)
+        word = understood(feedback, node.scope, pace, known=known, now=now, sent=sent or now, refused=refused)
+        if word is not None and word.remaining <= 0:
+            self._block([word.scope], word.reset_s)
+        return word
 
     async def tell(self, word: Word) -> None:
         try:
@@ -407,10 +381,10 @@ class Quota:
                 SQL.told,
                 {
                     "scopes": [word.scope],
-                    "name": word.pace.name,
+                    "name": word.window,
                     "remaining": max(0, word.remaining),
-                    "reset_s": math.ceil(word.reset_s),
-                    "leave_s": math.ceil(word.reset_s if word.pace.resets else word.pace.seconds),
+                    "reset_s": word.reset_s,
+                    "leave_s": word.leave_s,
                     "age_s": (self._clock.now() - word.sent).total_seconds(),
                 },
                 patience_s=STORE_PATIENCE_S,
@@ -421,7 +395,7 @@ class Quota:
                 self._unwritten[word.scope] = self._blocked[word.scope]
             return
         if heard:
-            self._known.said((word.scope, word.pace.name), word.remaining)
+            self._known.said((word.scope, word.window), word.remaining)
 
     async def told(self, feedback: QuotaFeedback, now: datetime, *, sent: datetime | None = None) -> None:
         """`heed` and `tell`."""
