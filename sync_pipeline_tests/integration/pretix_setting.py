@@ -46,6 +46,9 @@ class Watched:
     def left(self) -> tuple[int, float] | None:
         return self.gateway.left()
 
+    def bears(self) -> float | None:
+        return self.gateway.bears()
+
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         reply = await self.gateway.send(request, feed=feed, correlation_id=correlation_id, lane=lane)
         await self.between(request, reply)

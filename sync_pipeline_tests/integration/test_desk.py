@@ -17,7 +17,7 @@ from sync_pipeline.simulator.options import SimulatorOptions
 from sync_pipeline.simulator.server import Running, running
 from sync_pipeline.store.embedded import Embedded
 from sync_pipeline_tests.conftest import fresh_database
-from sync_pipeline_tests.integration.cli_setting import Desk
+from sync_pipeline_tests.integration.cli_setting import Terminal
 
 VARIABLES = tuple(simulated_vendors(""))
 
@@ -29,15 +29,15 @@ def simulator() -> Iterator[Running]:
 
 
 @pytest.fixture
-def demo(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def demo(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """A database that a demo has claimed, and an environment that says nothing of its vendors."""
     for name in VARIABLES:
         monkeypatch.setenv(name, "")
-    desk.claimed_by_a_demo()
-    return desk
+    terminal.claimed_by_a_demo()
+    return terminal
 
 
-def test_commands_ask_the_simulator_of_the_desk(demo: Desk, simulator: Running) -> None:
+def test_commands_ask_the_simulator_of_the_desk(demo: Terminal, simulator: Running) -> None:
     with at_desk(simulator.url, demo.url):
         done = demo.run("sync", "pretix")
         assert done.exit_code == 0, done.output
@@ -49,7 +49,7 @@ def test_commands_ask_the_simulator_of_the_desk(demo: Desk, simulator: Running) 
         assert done.exit_code == 0, done.output
 
 
-def test_env_prints_what_it_set(demo: Desk, simulator: Running) -> None:
+def test_env_prints_what_it_set(demo: Terminal, simulator: Running) -> None:
     with at_desk(simulator.url, demo.url):
         printed = demo.run("env").stdout.splitlines()
     for name, value in simulated_vendors(simulator.url).items():
@@ -60,7 +60,7 @@ def test_env_prints_what_it_set(demo: Desk, simulator: Running) -> None:
 
 
 def test_what_the_environment_says_of_a_connection_holds(
-    demo: Desk, simulator: Running, monkeypatch: pytest.MonkeyPatch
+    demo: Terminal, simulator: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_PRETIX_BASE_URL", "https://tickets.example.org/api/v1")
     with at_desk(simulator.url, demo.url):
@@ -70,24 +70,24 @@ def test_what_the_environment_says_of_a_connection_holds(
     assert os.environ["PRETIX_TOKEN"] == ""
 
 
-def test_nothing_is_joined_after_its_end(demo: Desk, simulator: Running, tmp_path: Path) -> None:
+def test_nothing_is_joined_after_its_end(demo: Terminal, simulator: Running, tmp_path: Path) -> None:
     with at_desk(simulator.url, demo.url):
         assert (tmp_path / FILE).exists()
     assert join_desk(demo.url) == {}
     assert not (tmp_path / FILE).exists()
 
 
-def test_another_database_does_not_join(demo: Desk, simulator: Running, server: Embedded) -> None:
+def test_another_database_does_not_join(demo: Terminal, simulator: Running, server: Embedded) -> None:
     with at_desk(simulator.url, demo.url), fresh_database(server) as other:
         assert join_desk(other) == {}
 
 
-def test_a_simulator_that_does_not_answer_is_not_joined(demo: Desk) -> None:
+def test_a_simulator_that_does_not_answer_is_not_joined(demo: Terminal) -> None:
     with at_desk("http://127.0.0.1:1", demo.url):
         assert join_desk(demo.url) == {}
 
 
-def test_what_a_killed_desk_left_behind_is_not_joined(demo: Desk, simulator: Running, tmp_path: Path) -> None:
+def test_what_a_killed_desk_left_behind_is_not_joined(demo: Terminal, simulator: Running, tmp_path: Path) -> None:
     """Its port may be another desk's by now."""
     code = (
         "import os, signal, sys\nfrom sync_pipeline.cli.desk import at_desk\n"
@@ -98,7 +98,7 @@ def test_what_a_killed_desk_left_behind_is_not_joined(demo: Desk, simulator: Run
     assert join_desk(demo.url) == {}
 
 
-def test_of_two_desks_the_later_one_stands(demo: Desk, simulator: Running, tmp_path: Path) -> None:
+def test_of_two_desks_the_later_one_stands(demo: Terminal, simulator: Running, tmp_path: Path) -> None:
     with at_desk(simulator.url, demo.url):
         with at_desk("http://127.0.0.1:1", demo.url):
             pass

@@ -151,6 +151,9 @@ class Vendor:
     def left(self) -> None:
         return None
 
+    def bears(self) -> None:
+        return None
+
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         now, since = datetime.now(UTC), dict(request.params).get("since", "")
         listed = [row for row in self.rows.values() if row["at"] >= str(since)]

@@ -44,6 +44,9 @@ class Vendor:
     def left(self) -> None:
         return None
 
+    def bears(self) -> None:
+        return None
+
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         shown, now = self.feeds[feed], datetime.now(UTC)
         if isinstance(shown, Exception):

@@ -34,6 +34,9 @@ class Box:
     def left(self) -> tuple[int, float] | None:
         return None
 
+    def bears(self) -> float | None:
+        return None
+
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
         shown = [{"id": name, "event": "e", "at": f"{at:%Y-%m-%dT%H:%M:%SZ}", "state": "paid"}
                  for name, at in self.records.items()]  # fmt: skip

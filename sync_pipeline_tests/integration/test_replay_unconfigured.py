@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 import pytest
 
-from sync_pipeline.cli import operate
+from sync_pipeline.cli import quarantine
 from sync_pipeline.sessions.replay import QuarantineFilter
 
 ROWS = "select feed, status, attempts from sync.quarantine order by feed"
@@ -24,8 +24,8 @@ def test_they_are_counted_and_left_as_they_are(
                 " contract_version) values (%(feed)s, 'pretix', %(feed)s, 'x', 1, '{}', '{BAD}', '[]', '1')",
                 {"feed": feed},
             )
-        asyncio.run(operate.quarantine_replay(QuarantineFilter(), dry_run=dry_run, as_json=False))
+        asyncio.run(quarantine.replay(QuarantineFilter(), dry_run=dry_run, as_json=False))
         told = capsys.readouterr().out
         assert "0 of 1 records" in told
-        assert "1 were not tried, because their feed is disabled or no longer in the YAML" in told
+        assert "pretix/gone: 1 were not tried: the feed is no longer in the YAML" in told
         assert conn.execute(ROWS).fetchall() == [("gone", "open", 0), ("orders", "open", 0 if dry_run else 1)]
