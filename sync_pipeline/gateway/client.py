@@ -23,7 +23,7 @@ from sync_pipeline.gateway.breaker import Outcome, credential_scope
 from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.feedback import placed, retry_after
-from sync_pipeline.gateway.feedback_vendors import heard
+from sync_pipeline.gateway.feedback_vendors import heard, refusal
 from sync_pipeline.gateway.http import Http, NotSent
 from sync_pipeline.gateway.latencies import Latencies
 from sync_pipeline.gateway.quota_store import Quota
@@ -66,6 +66,7 @@ class Gateway:
         self._connection = connection
         self._database = database
         self._settings = "\n".join([connection.base_url, *(connection.scope_of(feed) for feed in connection.feeds)])
+        self._form = connection.limits_told or connection.api.vendor
         self._secrets = secrets
         self._tokens: TokenSource | None = None
         self._clock = clock
@@ -250,6 +251,9 @@ class Gateway:
 
     def _judge(self, request: Request, reply: Reply) -> SyncError | None:
         error = self._connection.api.classify(request, reply)
+        if isinstance(error, AuthenticationError) and refusal(self._form, reply.status, reply.body, reply.received_at):
+            what = f"{self._connection.name} {request.endpoint}: HTTP {reply.status}"
+            error = TransientError(f"{what}, over the vendor's limit", throttled=True, status=reply.status)
         if isinstance(error, TransientError):
             error.retry_after = retry_after(reply.headers, reply.received_at)
             error.throttled = error.throttled or reply.status == 429
@@ -258,8 +262,9 @@ class Gateway:
     def _heed(self, request: Request, reply: Reply, error: SyncError | None) -> list[Word]:
         """What the answer says about the quota: in the words that the connection names, else in the vendor's own. This worker
         keeps to it from now on; the store is told later."""
-        api = self._connection.api
-        words = api.feedback(reply) or heard(api.vendor, reply.status, reply.headers, reply.body, reply.received_at)
+        words = self._connection.api.feedback(reply) or heard(
+            self._form, reply.status, reply.headers, reply.body, reply.received_at
+        )
         asked = error.retry_after if isinstance(error, TransientError) else _asked(reply)
         refused = asked is not None or (isinstance(error, TransientError) and error.throttled)
         charged = (node for node in self._connection.quota if node.endpoint in (None, request.endpoint))

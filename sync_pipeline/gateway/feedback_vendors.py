@@ -265,8 +265,10 @@ REFUSALS: Mapping[str, Callable[[bytes, datetime], Words]] = MappingProxyType(
 
 def heard(vendor: str, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Words:
     """All that an answer says about the quota: the vendor's own form, else the standard ones. Header names in lower case."""
-    words = HEADERS.get(vendor, _standard)(headers, now)
+    return HEADERS.get(vendor, _standard)(headers, now) + refusal(vendor, status, body, now)
+
+
+def refusal(vendor: str, status: int, body: bytes, now: datetime) -> Words:
+    """What the body of a refusal for the limit names; nothing for any other answer."""
     refused = status == 429 or (vendor == "salesforce" and status == 403)
-    if refused and vendor in REFUSALS:
-        words += REFUSALS[vendor](body, now)
-    return words
+    return REFUSALS[vendor](body, now) if refused and vendor in REFUSALS else ()

@@ -339,6 +339,8 @@ class Connection:
     """Whose `windows` they are: connections that have the same name here share them; None: the connection's own."""
     max_in_flight: int = 4
     timeout_s: float = 30.0
+    limits_told: str | None = None
+    """The vendor whose form its answers tell the limits in; None: that of `api.vendor`, else the common ones."""
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -61,6 +61,7 @@ def build_connection(config: ConnectionConfig) -> Connection:
         account=f"account {config.account}" if config.account else parts.account,
         max_in_flight=config.max_in_flight,
         timeout_s=config.timeout_s,
+        limits_told=config.limits_told,
     )
 
 

@@ -118,12 +118,14 @@ class FeedConfig(Strict):
         return self
 
 
+Form = Literal["salesforce", "hubspot", "zendesk", "alma", "eventbrite", "mews", "channex"]
 OF_VENDORS: Mapping[str, tuple[str, ...]] = {
     "organization": ("eventbrite",),
     "organizer": ("pretix",),
     "events": ("eventbrite", "pretix"),
     "auth": ("rest",),
     "rate_headers": ("rest",),
+    "limits_told": ("rest",),
 }
 """Keys that not every vendor has."""
 
@@ -153,6 +155,10 @@ class ConnectionConfig(Strict):
     vendor_limits: Limits = Field((), description="Further limits that all connections to this vendor's host share.")
     auth: Auth = Auth()
     rate_headers: RateHeaders | None = Field(None, description="Headers that tell the quota (the `rest` vendor).")
+    limits_told: Form | None = Field(
+        None,
+        description="The vendor whose own form the answers tell the quota in (the `rest` vendor); default the common ones.",
+    )
     page_size: int | None = Field(None, ge=1, le=1000)
     overlap_s: float | None = Field(None, ge=0, description="Seconds asked for again before the watermark.")
     max_in_flight: int = Field(4, ge=1, le=10)
