@@ -202,7 +202,8 @@ class Runtime:
         _calm_collector()
         async with self._handing_on(setup), self.gateway(setup) as gateway:
             session = self.session(setup, gateway, options, progress=progress, session_id=session_id)
-            return await session.run(feeds)
+            report = await session.run(feeds)
+            return replace(report, asking_s=gateway.stats.asking_s)
 
     @asynccontextmanager
     async def _handing_on(self, setup: Setup) -> AsyncIterator[None]:

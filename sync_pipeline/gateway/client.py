@@ -38,6 +38,10 @@ from sync_pipeline.trust.secrets import Secret, SecretProvider
 
 ATTEMPTS = 6
 TOTAL_S = 180.0
+"""For a call and its repeats, an answer that trickles in included."""
+
+LEAST_S = 1.0
+"""For an attempt whose wait for a grant took the rest."""
 
 
 @dataclass(slots=True)
@@ -49,6 +53,8 @@ class GatewayStats:
     retries: int = 0
     bytes: int = 0
     waited_s: float = 0.0
+    asking_s: float = 0.0
+    """Of the store, for grants."""
 
 
 class Gateway:
@@ -136,10 +142,11 @@ class Gateway:
             sleep=self._clock.sleep,
             reraise=True,
         )
+        over = time.monotonic() + TOTAL_S
         async for attempt in retrying:
             with attempt:
                 number = attempt.retry_state.attempt_number
-                return await self._attempt(request, number, feed=feed, correlation_id=correlation_id, lane=lane)
+                return await self._attempt(request, number, over, feed=feed, correlation_id=correlation_id, lane=lane)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _pause(self, request: Request, state: RetryCallState) -> float:
@@ -150,11 +157,15 @@ class Gateway:
             return 0.0
         return self._latencies.pause(request.endpoint, state.attempt_number, self._rng.random)
 
-    async def _attempt(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
+    async def _attempt(
+        self, request: Request, number: int, over: float, *, feed: str, correlation_id: str, lane: Lane
+    ) -> Reply:
         async with self._breakers.admitted(request.endpoint, await self._credential()):
-            return await self._admitted(request, number, feed=feed, correlation_id=correlation_id, lane=lane)
+            return await self._admitted(request, number, over, feed=feed, correlation_id=correlation_id, lane=lane)
 
-    async def _admitted(self, request: Request, number: int, *, feed: str, correlation_id: str, lane: Lane) -> Reply:
+    async def _admitted(
+        self, request: Request, number: int, over: float, *, feed: str, correlation_id: str, lane: Lane
+    ) -> Reply:
         waited = 0.0
         ready: Callable[[], Awaitable[None]] | None = None
         while True:
@@ -166,7 +177,8 @@ class Gateway:
             may_go = functools.partial(self._quota.may_go, granted, lane=lane, endpoint=request.endpoint)
             said: list[Word] = []
             try:
-                reply = await self._http.send(request, secret, attempts=number, may_go=may_go)
+                left_s = max(LEAST_S, over - time.monotonic())
+                reply = await self._http.send(request, secret, attempts=number, may_go=may_go, within_s=left_s)
                 error = self._judge(request, reply)
                 # At once: what waits for this one's place in flight asks `may_go` before anything else is awaited here.
                 said = self._heed(request, reply, error)
@@ -186,6 +198,7 @@ class Gateway:
         self.stats.requests += 1
         self.stats.retries += number > 1
         self.stats.waited_s += waited
+        self.stats.asking_s = self._quota.asking_s
         latency = (time.perf_counter() - started) * 1000
         if reply is not None:
             self._latencies.observe(request.endpoint, latency / 1000)

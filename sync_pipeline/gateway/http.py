@@ -110,9 +110,11 @@ class Http:
         *,
         attempts: int = 1,
         may_go: Callable[[], bool] = lambda: True,
+        within_s: float | None = None,
     ) -> Reply:
-        """One attempt. Raises TransientError for what the network did, and NotSent if `may_go` says no. It is asked when there
-        is a place in flight, and again when the connection is ready, right before the request is written."""
+        """One attempt, the whole answer read `within_s`. Raises TransientError for what the network did, and NotSent if `may_go`
+        says no. It is asked when there is a place in flight, and again when the connection is ready, right before the request
+        is written."""
         assert self._session is not None, "used outside its context"
         headers = dict(request.headers)
         params: Params = list(request.params)
@@ -124,13 +126,16 @@ class Http:
             _may_go.set(may_go)
             sent_at = self._now()
             try:
-                async with self._session.request(
-                    request.method,
-                    _full_url(self.url(request), params),
-                    headers=headers,
-                    data=request.body,
-                    allow_redirects=False,
-                ) as response:
+                async with (
+                    asyncio.timeout(within_s) as whole,
+                    self._session.request(
+                        request.method,
+                        _full_url(self.url(request), params),
+                        headers=headers,
+                        data=request.body,
+                        allow_redirects=False,
+                    ) as response,
+                ):
                     body = await self._read(response, what)
             except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
                 raise TransientError(
@@ -139,6 +144,9 @@ class Http:
                     unsent=True,
                 ) from None
             except TimeoutError:
+                if whole.expired():
+                    said = "the answer had not come to its end when the time for the call and its repeats was over"
+                    raise TransientError(f"{what}: {said}; it is asked again in the next session") from None
                 raise TransientError(
                     f"{what}: no answer within {self._connection.timeout_s:g} s; it is asked again"
                 ) from None

@@ -89,6 +89,8 @@ class Quota:
         self._windows = dict(sorted(windows.items()))
         self._known = Known(self._windows, clock=clock, monotonic=monotonic)
         self._lock = asyncio.Lock()
+        self.asking_s = 0.0
+        """Seconds that the store took to answer: what grants cost."""
         self._refusals = 0
         self._slow_in_a_row = 0
         self._local_next = 0.0
@@ -143,7 +145,11 @@ class Quota:
             async with self._lock:
                 if self._from_hand(path, weight):
                     return waited
-                wait = await self._ask(path, weight, LONGEST_WAIT_S - waited)
+                asked = self._monotonic()
+                try:
+                    wait = await self._ask(path, weight, LONGEST_WAIT_S - waited)
+                finally:
+                    self.asking_s += self._monotonic() - asked
             if wait is None:
                 return waited
             waited += self._monotonic() - since + wait

@@ -75,6 +75,8 @@ class SessionReport:
     ended_at: datetime
     feeds: dict[str, FeedReport]
     dead_lettered: int = 0
+    asking_s: float = 0.0
+    """Seconds that the store took to answer for grants."""
 
     def raise_for_fault(self) -> None:
         """Raise the first error that an operator must act on; what waits or may pass by itself is only reported."""

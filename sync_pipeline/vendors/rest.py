@@ -159,7 +159,7 @@ class RestFeed:
         elif paging.kind in ("cursor", "continuation") and cursor.token is not None:
             params[paging.param] = cursor.token
         behind = cursor.pages if paging.kind in ("page_number", "offset") else 0
-        request = Request(endpoint(options.path), path, tuple(params.items()), behind=behind)
+        request = Request(endpoint(options.path), path, tuple(params.items()), weight=options.weight, behind=behind)
         unless = self._unless_changed(cursor, request)
         return replace(request, headers=unless) if unless else request
 

@@ -62,6 +62,7 @@ class RestFeedOptions(Strict):
     """What a feed of the `rest` vendor needs to be told."""
 
     path: str = Field(description="Path below base_url.", examples=["/v1/registrations"])
+    weight: int = Field(1, ge=1, description="Calls of the limit that one page costs, where the vendor counts so.")
     records: str = Field("data", description="Dotted path of the array of records; empty: the body is the array.")
     params: Mapping[str, str] = Field(default_factory=dict, description="Query parameters of every request.")
     paging: Paging = Paging(kind="cursor")

@@ -62,6 +62,7 @@ async def pull(runtime: Runtime, setup: Setup) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu,
+        "asking_s": report.asking_s,
         "requests": done.requests,
         "received": counts.received if counts else 0,
         "applied": counts.applied if counts else 0,

@@ -13,6 +13,7 @@ What the figures mean:
   pages that the changed records fill (changed records by page size, rounded up).
 - `noop_wal_mb`: WAL of the database while all records are listed again from the start and none differs;
   `noop_rows_written` counts canonical rows written meanwhile.
+- `grant_share`: of a session's wall time, what the store takes to answer for grants.
 - `empty_poll_cpu_ms`: CPU of our process for one poll that finds nothing, inside a session.
 """
 
@@ -282,6 +283,9 @@ def bench(sizes: Sizes) -> dict[str, float]:
     seconds = {name: statistics.median(done.seconds for done in runs) for name, runs in rounds.items()}
     rss = statistics.median(done.peak_rss_mb for done in rounds["ours"])
     session = statistics.median(done.shown["pull"]["seconds"] for done in rounds["ours"])
+    asking = statistics.median(
+        done.shown["pull"]["asking_s"] / done.shown["pull"]["seconds"] for done in rounds["ours"]
+    )
     return {
         "records": sizes.records,
         "ours_s": round(seconds["ours"], 2),
@@ -298,6 +302,7 @@ def bench(sizes: Sizes) -> dict[str, float]:
         "dlt_tuned_csv_s": round(seconds["dlt_tuned_csv"], 2),
         "vs_dlt_tuned_csv": round(seconds["dlt_tuned_csv"] / seconds["ours"], 2),
         "ours_session_s": round(session, 2),
+        "grant_share": round(asking, 4),
         "growth_records": sizes.growth_records,
         "growth_s": round(large.seconds, 2),
         **second,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sync_pipeline.gateway import client
 from sync_pipeline.gateway.breaker import FIRST_COOL_DOWN_S, THRESHOLD
 from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.client import ATTEMPTS, Gateway
@@ -143,6 +144,42 @@ async def test_the_vendors_word_only_lowers(vendor: Vendor, database: Database) 
             await send(opened)
         with pytest.raises(Deferred):
             await send(opened)
+
+
+class Trickling(Vendor):
+    """Its answers come, but never to an end."""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            self.at.append(asyncio.get_running_loop().time())
+            writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 100000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+async def test_an_answer_that_only_trickles_in_holds_no_worker_for_ever(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "TOTAL_S", 1.5)
+    async with Trickling().serving() as vendor, gateway(vendor, database) as opened, asyncio.timeout(20):
+        with pytest.raises(TransientError, match="had not come to its end"):
+            await send(opened)
+    assert len(vendor.at) == 1, "there was no time for a second one"
+
+
+async def test_a_call_is_charged_what_it_weighs(vendor: Vendor, database: Database) -> None:
+    windows = (QuotaWindow("minute", 100, 60, burst=100),)
+    async with gateway(vendor, database, windows=windows) as opened:
+        await send(opened, replace(GET, weight=7))
+        await send(opened)
+        assert opened.left() == (92, 60)
 
 
 async def test_failures_in_a_row_open_the_breaker_and_one_answer_closes_it(vendor: Vendor, database: Database) -> None:

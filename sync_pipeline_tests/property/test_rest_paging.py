@@ -274,6 +274,12 @@ def test_a_mistyped_path_to_the_next_page_is_no_end_of_the_list(kind: str) -> No
     )
 
 
+def test_a_page_weighs_what_the_vendor_counts_it_for() -> None:
+    heavy = RestFeed("things", RestFeedOptions(path="/things", paging=Paging(kind="none"), weight=5))
+    assert heavy.request(Cursor(opened_at=NOW)).weight == 5
+    assert feed("cursor", 2).request(Cursor(opened_at=NOW)).weight == 1
+
+
 def test_an_empty_token_ends_a_full_first_page() -> None:
     read = feed("cursor", 2, absent=False).read
     body = {"data": [{"id": 1}, {"id": 2}], "next": None}
