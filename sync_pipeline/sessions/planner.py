@@ -34,6 +34,12 @@ class Wishes:
     """Shortest time between two polls."""
     ceiling_s: float
     """Longest time between two polls, whatever the change rate."""
+    value: float = 1.0
+    """Of an unseen change beside other feeds' (price at risk, tier); a deadline is a `target_lag_s`."""
+
+    @property
+    def weight(self) -> float:
+        return self.value * WEIGHT_LAG_S / self.target_lag_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Planner:
                 self._polled.get(name),
                 each.floor_s,
                 each.ceiling_s,
-                weight=WEIGHT_LAG_S / each.target_lag_s,
+                weight=each.weight,
                 cost=max(1.0, self._costs.get(name, 1.0)),
             )
             for name, each in self._wishes.items()

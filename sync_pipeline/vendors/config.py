@@ -107,6 +107,12 @@ class FeedConfig(Strict):
     contract_options: Mapping[str, Any] = Field(default_factory=dict)
     handoff: bool = Field(True, description="Hand applied changes on, where the connection has a handoff_url.")
     target_lag_s: float = Field(60, gt=0, description="Freshness wanted: vendor change to canonical row.")
+    value: float = Field(
+        1,
+        gt=0,
+        le=1000,
+        description="What an unseen change is worth beside other feeds': price at risk, a tier's rank.",
+    )
     floor_s: float = Field(5, ge=0.01, description="Shortest time between two polls; the ceiling where that is lower.")
     ceiling_s: float = Field(900, gt=0, description="Longest time between two polls.")
     rest: RestFeedOptions | None = Field(None, description="Only for the `rest` vendor: path, paging, change filter.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,6 +36,21 @@ def test_a_busy_feed_takes_the_calls_of_a_quiet_one() -> None:
     assert 1 / busy + 1 / quiet <= 0.5 * 120 / 3600 * 1.01
     assert "changes expected by" in why
     assert "costs 1 of 42 calls left this hour" in why
+
+
+def test_a_feed_that_is_worth_more_or_wanted_sooner_is_asked_more_often() -> None:
+    def intervals(other: Wishes) -> tuple[float, float]:
+        planner = Planner(SCARCE, {"plain": WISH, "other": other})
+        polled(planner, "other", 2, 50)
+        return polled(planner, "plain", 2, 50)[2], polled(planner, "other", 2, 1)[2]
+
+    plain, same = intervals(WISH)
+    assert same == pytest.approx(plain, rel=0.1)
+    plain, dear = intervals(replace(WISH, value=9.0))
+    assert plain > 2 * dear
+    plain, soon = intervals(replace(WISH, target_lag_s=60 / 9))
+    assert plain > 2 * soon
+    assert soon == pytest.approx(dear)
 
 
 def test_a_day_that_is_nearly_spent_is_spread_over_what_is_left_of_it() -> None:
