@@ -294,10 +294,9 @@ def quarantine_discard(
     asyncio.run(room.discard(chosen, dry_run=dry_run))
 
 
-EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-
-
 def _instant(text: str) -> datetime | None:
+    from sync_pipeline.contracts.fields import EARLIEST
+
     if text == "beginning":
         return None
     try:

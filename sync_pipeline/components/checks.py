@@ -7,6 +7,7 @@ a session says what it found when it ends, and the sensor judges in between what
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -30,26 +31,23 @@ def severity(check: str) -> dg.AssetCheckSeverity:
 
 def planned(feed: FeedId, check: str, verdict: Verdict) -> dg.AssetCheckResult:
     """What a run must yield that planned the check: one that somebody started in the UI."""
-    return dg.AssetCheckResult(
-        passed=verdict.passed,
-        asset_key=check_key(feed, check).asset_key,
-        check_name=check,
-        severity=severity(check),
-        description=verdict.why,
-        metadata={"why": verdict.why, **verdict.numbers},
-    )
+    return dg.AssetCheckResult(**_shown(feed, check, verdict))
 
 
 def unplanned(feed: FeedId, check: str, verdict: Verdict) -> dg.AssetCheckEvaluation:
     """The same, where nothing was planned."""
-    return dg.AssetCheckEvaluation(
-        asset_key=check_key(feed, check).asset_key,
-        check_name=check,
-        passed=verdict.passed,
-        severity=severity(check),
-        description=verdict.why,
-        metadata={"why": verdict.why, **verdict.numbers},
-    )
+    return dg.AssetCheckEvaluation(**_shown(feed, check, verdict))
+
+
+def _shown(feed: FeedId, check: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "asset_key": check_key(feed, check).asset_key,
+        "check_name": check,
+        "passed": verdict.passed,
+        "severity": severity(check),
+        "description": verdict.why,
+        "metadata": {"why": verdict.why, **verdict.numbers},
+    }
 
 
 def drift_between(

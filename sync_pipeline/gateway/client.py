@@ -53,8 +53,6 @@ class GatewayStats:
     retries: int = 0
     bytes: int = 0
     waited_s: float = 0.0
-    asking_s: float = 0.0
-    """Of the store, for grants."""
 
 
 class Gateway:
@@ -124,6 +122,11 @@ class Gateway:
     def left(self) -> tuple[int, float] | None:
         """(calls left, seconds) of the quota window that has the smallest part left; None before the first call."""
         return self._quota.left()
+
+    @property
+    def asking_s(self) -> float:
+        """Seconds that the store took to answer for grants."""
+        return self._quota.asking_s
 
     def bears(self) -> float | None:
         """Calls per second that what is left of daily windows bears until they are over; None without one."""
@@ -198,7 +201,6 @@ class Gateway:
         self.stats.requests += 1
         self.stats.retries += number > 1
         self.stats.waited_s += waited
-        self.stats.asking_s = self._quota.asking_s
         latency = (time.perf_counter() - started) * 1000
         if reply is not None:
             self._latencies.observe(request.endpoint, latency / 1000)

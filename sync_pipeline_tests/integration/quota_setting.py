@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,9 +14,10 @@ from typing import Any
 import psycopg
 
 from sync_pipeline.gateway.quota import Pace
-from sync_pipeline.gateway.quota_store import SQL
+from sync_pipeline.gateway.quota_store import SQL, Quota
+from sync_pipeline.kernel.clock import Clock, SystemClock
 from sync_pipeline.kernel.errors import TransientError
-from sync_pipeline.kernel.feed import QuotaWindow
+from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
 from sync_pipeline.store.database import Database
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -112,3 +115,15 @@ class Fickle:
         self._look()
         async with self._database.transaction(**more) as conn:
             yield conn
+
+
+def quota(database: Any, *windows: QuotaWindow, clock: Clock | None = None) -> Quota:
+    """A worker's own, of one node. `database`: a Database, or what stands for one that is away or slow."""
+    return Quota(
+        "shop",
+        [QuotaNode("shop", windows)],
+        database=database,
+        clock=clock or SystemClock(),
+        monotonic=time.monotonic,
+        random=random.Random(1).random,
+    )

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import random
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync_pipeline.gateway.quota_store import SQL, Quota
-from sync_pipeline.kernel.clock import SystemClock
+from sync_pipeline.gateway.quota_store import SQL
 from sync_pipeline.kernel.errors import Deferred
-from sync_pipeline.kernel.feed import Lane, QuotaNode, QuotaWindow
+from sync_pipeline.kernel.feed import Lane, QuotaWindow
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.integration.quota_setting import START, Fickle, Tree
+from sync_pipeline_tests.integration.quota_setting import START, Fickle, Tree, quota
 from sync_pipeline_tests.things import rows
 
 MINUTE = QuotaWindow("minute", 600, 60, burst=600)
 DAY = QuotaWindow("day", 100_000, 86_400, kind="daily")
-
-
-def quota(database: Database | Fickle, *windows: QuotaWindow) -> Quota:
-    return Quota(
-        "shop",
-        [QuotaNode("shop", windows)],
-        database=database,  # type: ignore[arg-type]
-        clock=SystemClock(),
-        monotonic=time.monotonic,
-        random=random.Random(1).random,
-    )
 
 
 async def test_a_spent_day_stays_spent_without_the_store(database: Database) -> None:

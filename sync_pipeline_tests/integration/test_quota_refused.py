@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
-from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import Deferred, TransientError
 from sync_pipeline.kernel.feed import QuotaFeedback, QuotaNode, QuotaWindow, Request
@@ -19,22 +17,11 @@ from sync_pipeline.store.database import Database
 from sync_pipeline.vendors.eventbrite import EventbriteApi
 from sync_pipeline.vendors.rest import RestApi
 from sync_pipeline_tests.integration.gateway_setting import Vendor, answer, gateway, send
-from sync_pipeline_tests.integration.quota_setting import Fickle
+from sync_pipeline_tests.integration.quota_setting import Fickle, quota
 from sync_pipeline_tests.things import rows
 
 WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 MINUTE = QuotaWindow("minute", 6000, 60, burst=1000)
-
-
-def quota(database: Database | Fickle, *windows: QuotaWindow) -> Quota:
-    return Quota(
-        "shop",
-        [QuotaNode("shop", windows or (MINUTE,))],
-        database=database,  # type: ignore[arg-type]
-        clock=SystemClock(),
-        monotonic=time.monotonic,
-        random=random.Random(1).random,
-    )
 
 
 @pytest.mark.parametrize("words", [{}, {"x_ratelimit_remaining": "0", "x_ratelimit_reset": "1"}], ids=["", "told"])
@@ -63,7 +50,7 @@ async def test_a_refusal_while_the_store_was_away_holds_for_everybody_when_it_is
     database: Database, comes_back: str
 ) -> None:
     store = Fickle(database)
-    one, other = quota(store), quota(database)
+    one, other = quota(store, MINUTE), quota(database, MINUTE)
     await one.open()
     store.away = True
     assert await one.refused(timedelta(seconds=300)) == 300
@@ -80,7 +67,7 @@ async def test_a_refusal_while_the_store_was_away_holds_for_everybody_when_it_is
 
 async def test_a_refusal_that_was_booked_is_kept_to_when_the_store_goes(database: Database) -> None:
     store = Fickle(database)
-    one = quota(store)
+    one = quota(store, MINUTE)
     await one.open()
     await one.refused(timedelta(seconds=300))
     store.away = True

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from typing import Any
 
 import pytest
 
-from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.errors import Deferred
-from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow
+from sync_pipeline.kernel.feed import QuotaWindow
 from sync_pipeline.store.database import Database
 from sync_pipeline_tests.integration.gateway_setting import SkippingClock
+from sync_pipeline_tests.integration.quota_setting import quota
 from sync_pipeline_tests.things import rows
 
 MINUTE = QuotaWindow("minute", 600, 60)
@@ -35,20 +33,9 @@ class Slow:
         return found
 
 
-def quota(database: Slow, *windows: QuotaWindow) -> Quota:
-    return Quota(
-        "shop",
-        [QuotaNode("shop", windows)],
-        database=database,  # type: ignore[arg-type]
-        clock=SkippingClock(),
-        monotonic=time.monotonic,
-        random=random.Random(1).random,
-    )
-
-
 async def test_a_window_with_room_for_it_is_granted_by_a_slow_store(database: Database) -> None:
     store = Slow(database)
-    one = quota(store, MINUTE)
+    one = quota(store, MINUTE, clock=SkippingClock())
     await one.open()
     for _ in range(3):
         await one.acquire()
@@ -58,7 +45,7 @@ async def test_a_window_with_room_for_it_is_granted_by_a_slow_store(database: Da
 async def test_where_grants_come_too_late_the_work_is_deferred(database: Database) -> None:
     """They were given back and taken again without end, and no time counted as waited."""
     store = Slow(database)
-    one = quota(store, MINUTE, SECOND)
+    one = quota(store, MINUTE, SECOND, clock=SkippingClock())
     await one.open()
     async with asyncio.timeout(30):
         with pytest.raises(Deferred, match="the quota store is slow"):
