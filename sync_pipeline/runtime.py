@@ -54,7 +54,7 @@ def build_setup(config: ConnectionConfig, env: Mapping[str, str] | None = None) 
             contract=load_contract(
                 contract_of(config, feed), options=feed.contract_options, connection=config.name, vendor=config.vendor
             ),
-            wishes=Wishes(feed.target_lag_s, min(feed.floor_s, feed.ceiling_s), feed.ceiling_s, feed.value),
+            wishes=Wishes(feed.target_lag_s, *config.bounds(feed), feed.value),
             handoff=feed.handoff and config.handoff_url is not None,
         )
         for feed in config.feeds

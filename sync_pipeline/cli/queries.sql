@@ -73,8 +73,7 @@ select f.connection || '/' || f.feed as feed, f.watermark,
        coalesce(q.open, 0) as quarantined, coalesce(q.dead, 0) as dead_letters, coalesce(h.held, 0) as held,
        case when f.deferred_until > clock_timestamp()
             then 'waiting for '  -- as in polling/schedule.py: waits
-                 || case when w.said ~ 'its breaker is open' then 'its breaker'
-                         when w.said !~ 'quota' and w.said ~ 'token|refresh|exchange' then 'its token' else 'quota' end
+                 || case f.deferred_for when 'quota' then 'quota' else 'its ' || f.deferred_for end
                  || ' until ' || to_char(f.deferred_until at time zone 'UTC', 'HH24:MI:SS"Z"')
                  || ': ' || f.deferred_reason
             when f.last_error is null and f.restarted_at > clock_timestamp() - interval '7 days'
@@ -82,7 +81,6 @@ select f.connection || '/' || f.feed as feed, f.watermark,
                  || ': ' || f.restart_reason
             else f.last_error end as remark
 from sync.feed_state f
-cross join lateral (select regexp_replace(f.deferred_reason, '^.*: ', '') as said) w
 left join (select connection, feed, count(*) as pages, count(*) filter (where status = 'landed') as waiting,
                   count(*) filter (where status = 'given_up') as given_up
            from sync.page group by 1, 2) p using (connection, feed)

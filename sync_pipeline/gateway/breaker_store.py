@@ -89,6 +89,7 @@ class Breakers:
                 raise Deferred(
                     self._clock.now() + timedelta(seconds=max(wait, until_s)),
                     f"{self._connection} {scope}: its breaker is open",
+                    awaits="breaker",
                 )
             await self._clock.sleep(wait)
 

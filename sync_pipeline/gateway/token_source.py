@@ -174,7 +174,8 @@ class GrantSource:
 
     async def _pause(self, seconds: float, waited: float, reason: str) -> float:
         if waited + seconds > LONGEST_WAIT_S:
-            raise Deferred(self._clock.now() + timedelta(seconds=seconds), f"{self._store.credential}: {reason}")
+            until = self._clock.now() + timedelta(seconds=seconds)
+            raise Deferred(until, f"{self._store.credential}: {reason}", awaits="token")
         await self._clock.sleep(seconds)
         return seconds
 

@@ -20,6 +20,9 @@ secret: only names, numbers, codes and endpoint templates may be put into one.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Literal
+
+Awaited = Literal["quota", "breaker", "token"]
 
 
 class SyncError(Exception):
@@ -87,12 +90,13 @@ class ExpansionFailed(PermanentError):
 
 
 class Deferred(SyncError):
-    """The work waits until `until`; its state is saved and no worker is held."""
+    """The work waits until `until`, for what `awaits` says; its state is saved and no worker is held."""
 
-    def __init__(self, until: datetime, reason: str) -> None:
+    def __init__(self, until: datetime, reason: str, *, awaits: Awaited = "quota") -> None:
         super().__init__(f"{reason}; deferred until {until:%Y-%m-%dT%H:%M:%SZ}")
         self.until = until
         self.reason = reason
+        self.awaits = awaits
 
 
 class InvariantViolation(SyncError):

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.types.json import Jsonb
 
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import ConfigurationError, Fenced, SyncError
+from sync_pipeline.kernel.errors import ConfigurationError, Deferred, Fenced, SyncError
 from sync_pipeline.kernel.feed import Cursor, FeedId, Reply
 from sync_pipeline.landing.owners import is_gone
 from sync_pipeline.polling.cursors import from_json, to_json
@@ -259,9 +259,16 @@ class Landing:
             {"connection": connection, "feeds": list(feeds), "error": f"{type(error).__name__}: {error}"},
         )
 
-    async def record_deferral(self, connection: str, feeds: Sequence[str], *, until: datetime, reason: str) -> None:
+    async def record_deferral(self, connection: str, feeds: Sequence[str], deferred: Deferred) -> None:
         await self._note(
-            SQL.record_deferral, {"connection": connection, "feeds": list(feeds), "until": until, "reason": reason}
+            SQL.record_deferral,
+            {
+                "connection": connection,
+                "feeds": list(feeds),
+                "until": deferred.until,
+                "awaits": deferred.awaits,
+                "reason": deferred.reason,
+            },
         )
 
     async def schedule_next(

@@ -82,7 +82,7 @@ update sync.feed_state set last_error = %(error)s, last_error_at = clock_timesta
 where connection = %(connection)s and feed = any(%(feeds)s)
 
 -- name: record_deferral
-update sync.feed_state set deferred_until = %(until)s, deferred_reason = %(reason)s
+update sync.feed_state set deferred_until = %(until)s, deferred_for = %(awaits)s, deferred_reason = %(reason)s
 where connection = %(connection)s and feed = any(%(feeds)s)
 
 -- name: recall

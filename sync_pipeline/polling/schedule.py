@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sync_pipeline.kernel.clock import in_words
+from sync_pipeline.kernel.errors import Awaited
 
 if TYPE_CHECKING:  # numpy is for those who plan; a session that catches up starts without it
     from sync_pipeline.polling.estimate import RateEstimate
@@ -22,11 +23,12 @@ class FeedState:
     """What the plan knows of a feed. Intervals in seconds."""
 
     feed: str
-    last_poll_at: datetime | None
-    next_due: datetime | None
-    deferred_until: datetime | None
-    deferred_reason: str | None
-    window_open: bool
+    last_poll_at: datetime | None = None
+    next_due: datetime | None = None
+    deferred_until: datetime | None = None
+    deferred_for: Awaited = "quota"
+    deferred_reason: str | None = None
+    window_open: bool = False
     paused: bool = False
     estimate: RateEstimate | None = None
     calls_a_poll: float = 1.0
@@ -48,16 +50,9 @@ def span_of(seconds: float) -> str:
     return known.get(round(seconds), f"of each {in_words(seconds)}")
 
 
-def waits(until: datetime, reason: str | None) -> str:
-    """What a deferred feed waits for. The gateway defers for a breaker and for a token too, and its reason says so after the
-    place it speaks of. `sync-pipeline status` says the same in SQL (cli/queries.sql: status_feeds)."""
-    said = (reason or "").rpartition(": ")[2]
-    if "its breaker is open" in said:
-        what = "its breaker"
-    elif "quota" not in said and any(word in said for word in ("token", "refresh", "exchange")):
-        what = "its token"
-    else:
-        what = "quota"
+def waits(until: datetime, awaits: Awaited, reason: str | None) -> str:
+    """What a deferred feed waits for. `sync-pipeline status` says the same in SQL (cli/queries.sql: status_feeds)."""
+    what = awaits if awaits == "quota" else f"its {awaits}"
     return f"waiting for {what} until {until:%H:%M:%SZ}: {reason or 'deferred'}"
 
 
@@ -79,7 +74,8 @@ def _decide(state: FeedState, now: datetime, left: Left | None) -> Decision:
     if state.paused:
         return Decision(state.feed, False, datetime.max.replace(tzinfo=now.tzinfo), "paused by an operator")
     if state.deferred_until is not None and state.deferred_until > now:
-        return Decision(state.feed, False, state.deferred_until, waits(state.deferred_until, state.deferred_reason))
+        why = waits(state.deferred_until, state.deferred_for, state.deferred_reason)
+        return Decision(state.feed, False, state.deferred_until, why)
     if state.last_poll_at is None:
         return Decision(state.feed, True, now, "due: never polled")
     if state.window_open:

@@ -167,8 +167,14 @@ class Session:
                 await self._poll_until(source, lease, report, budget, deadline)
         except Deferred as deferred:
             report.error = deferred
-            await self._landing.record_deferral(connection.name, yields, until=deferred.until, reason=deferred.reason)
-            self._log.info("feed is deferred", feed=source, until=deferred.until.isoformat(), reason=deferred.reason)
+            await self._landing.record_deferral(connection.name, yields, deferred)
+            self._log.info(
+                "feed is deferred",
+                feed=source,
+                awaits=deferred.awaits,
+                until=deferred.until.isoformat(),
+                reason=deferred.reason,
+            )
         except Fenced as fenced:
             report.error = fenced
             self._log.warning("feed was taken over by another worker", feed=source)

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
+from sync_pipeline.kernel.errors import Awaited
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.polling.schedule import FeedState, Left, span_of
 from sync_pipeline.store.database import Database
@@ -26,6 +27,7 @@ class Standing:
     next_due: datetime | None
     why: str | None
     deferred_until: datetime | None
+    deferred_for: Awaited
     deferred_reason: str | None
     last_error: str | None
     now: datetime
@@ -128,15 +130,16 @@ async def feed_states(database: Database, connection: str, feeds: Sequence[str])
                 last_poll_at=row[1],
                 next_due=row[2],
                 deferred_until=row[3],
-                deferred_reason=row[4],
-                window_open=row[5],
-                paused=row[6],
-                estimate=recalled(row[7]),
-                calls_a_poll=row[8],
+                deferred_for=row[4],
+                deferred_reason=row[5],
+                window_open=row[6],
+                paused=row[7],
+                estimate=recalled(row[8]),
+                calls_a_poll=row[9],
             )
             for row in await cursor.fetchall()
         }
-    return [known.get(feed) or FeedState(feed, None, None, None, None, window_open=False) for feed in feeds]
+    return [known.get(feed) or FeedState(feed) for feed in feeds]
 
 
 async def quota_left(database: Database, scopes: Sequence[str]) -> Left | None:

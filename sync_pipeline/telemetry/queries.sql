@@ -1,5 +1,5 @@
 -- name: feed_states
-select feed, last_poll_at, next_due, deferred_until, deferred_reason, coalesce(cursor ? 'opened_at', false), paused,
+select feed, last_poll_at, next_due, deferred_until, deferred_for, deferred_reason, coalesce(cursor ? 'opened_at', false), paused,
        estimate, coalesce(calls_a_poll, 1)
 from sync.feed_state where connection = %(connection)s
 
@@ -19,7 +19,7 @@ with pages as (
     and (received <> applied + unchanged + superseded + held + quarantined
          or (status = 'landed' and landed_at < clock_timestamp() - interval '10 minutes'))
 ), state as (
-  select watermark, caught_up_at, next_due, why, deferred_until, deferred_reason, last_error
+  select watermark, caught_up_at, next_due, why, deferred_until, deferred_for, deferred_reason, last_error
   from sync.feed_state where connection = %(connection)s and feed = %(feed)s
 ), open as (
   select count(*) filter (where kind = 'quarantine') as quarantined, count(*) filter (where kind = 'dead_letter') as dead
@@ -27,8 +27,8 @@ with pages as (
 ), held as (
   select count(*) as number from sync.held where connection = %(connection)s and feed = %(feed)s
 )
-select state.watermark, state.caught_up_at, state.next_due, state.why, state.deferred_until, state.deferred_reason,
-       state.last_error, clock_timestamp() as now,
+select state.watermark, state.caught_up_at, state.next_due, state.why, state.deferred_until, state.deferred_for,
+       state.deferred_reason, state.last_error, clock_timestamp() as now,
        pages.pages::integer, pages.received::integer, pages.applied::integer, pages.unchanged::integer,
        pages.superseded::integer, pages.held::integer, pages.quarantined::integer, pages.first_page,
        calls.requests::integer, calls.answers_429::integer, calls.retries::integer, calls.waited_s::double precision,
@@ -37,7 +37,7 @@ select state.watermark, state.caught_up_at, state.next_due, state.why, state.def
 from pages, calls, broken, open, held left join state on true
 
 -- name: standings
-select feed, watermark, caught_up_at, next_due, why, deferred_until, deferred_reason, last_error, clock_timestamp() as now
+select feed, watermark, caught_up_at, next_due, why, deferred_until, deferred_for, deferred_reason, last_error, clock_timestamp() as now
 from sync.feed_state where connection = %(connection)s
 
 -- name: rejections
@@ -96,7 +96,7 @@ from sync.quota_foreign where at > clock_timestamp() - make_interval(hours => %(
 group by 1, 2 order by 1, 2
 
 -- name: quota_waiting
-select connection, feed, deferred_until as until, deferred_reason as reason
+select connection, feed, deferred_for as "for", deferred_until as until, deferred_reason as reason
 from sync.feed_state where deferred_until > clock_timestamp() order by 1, 2
 
 -- name: quota_latency

@@ -125,4 +125,4 @@ def waiting(standing: Standing) -> str | None:
     until: datetime | None = standing.deferred_until
     if until is None or until <= standing.now:
         return None
-    return waits(until, standing.deferred_reason)
+    return waits(until, standing.deferred_for, standing.deferred_reason)

@@ -113,15 +113,13 @@ class FeedConfig(Strict):
         le=1000,
         description="What an unseen change is worth beside other feeds': price at risk, a tier's rank.",
     )
-    floor_s: float = Field(5, ge=0.01, description="Shortest time between two polls; the ceiling where that is lower.")
-    ceiling_s: float = Field(900, gt=0, description="Longest time between two polls.")
+    floor_s: float | None = Field(
+        None,
+        ge=0.01,
+        description="Shortest time between two polls; default the connection's, or the ceiling where lower.",
+    )
+    ceiling_s: float | None = Field(None, gt=0, description="Longest time between two polls; default the connection's.")
     rest: RestFeedOptions | None = Field(None, description="Only for the `rest` vendor: path, paging, change filter.")
-
-    @model_validator(mode="after")
-    def _floor_is_below(self) -> FeedConfig:
-        if "floor_s" in self.model_fields_set and self.floor_s > self.ceiling_s:
-            raise ValueError(f"floor_s: {self.floor_s:g} is above ceiling_s, which is {self.ceiling_s:g}")
-        return self
 
 
 Form = Literal["salesforce", "hubspot", "zendesk", "alma", "eventbrite", "mews", "channex"]
@@ -169,6 +167,10 @@ class ConnectionConfig(Strict):
     overlap_s: float | None = Field(None, ge=0, description="Seconds asked for again before the watermark.")
     max_in_flight: int = Field(4, ge=1, le=10)
     timeout_s: float = Field(30, gt=0)
+    floor_s: float = Field(
+        5, ge=0.01, description="Shortest time between two polls of a feed that does not say its own."
+    )
+    ceiling_s: float = Field(900, gt=0, description="The same, longest time.")
     feeds: tuple[FeedConfig, ...] = Field(min_length=1)
     handoff_url: str | None = Field(
         None, description="Where applied registrations are handed on: POST of JSON with an Idempotency-Key."
@@ -227,6 +229,23 @@ class ConnectionConfig(Strict):
         if len(set(names)) != len(names):
             raise ValueError("feeds: a name stands twice")
         return self
+
+    @model_validator(mode="after")
+    def _floors_are_below(self) -> ConnectionConfig:
+        if "floor_s" in self.model_fields_set and self.floor_s > self.ceiling_s:
+            raise ValueError(f"floor_s: {self.floor_s:g} is above ceiling_s, which is {self.ceiling_s:g}")
+        for feed in self.feeds:
+            ceiling_s = feed.ceiling_s or self.ceiling_s
+            if feed.floor_s is not None and feed.floor_s > ceiling_s:
+                raise ValueError(
+                    f"feeds: floor_s of {feed.name}: {feed.floor_s:g} is above its ceiling_s, which is {ceiling_s:g}"
+                )
+        return self
+
+    def bounds(self, feed: FeedConfig) -> tuple[float, float]:
+        """Shortest and longest time between two polls of a feed, in seconds."""
+        ceiling_s = feed.ceiling_s or self.ceiling_s
+        return min(feed.floor_s or self.floor_s, ceiling_s), ceiling_s
 
     @classmethod
     def parse(cls, attributes: Mapping[str, Any], *, where: str) -> ConnectionConfig:

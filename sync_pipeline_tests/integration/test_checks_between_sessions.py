@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 import psycopg
@@ -10,7 +10,11 @@ import pytest
 from dagster import DagsterEventType
 
 from sync_pipeline.cli.operate import SQL
+from sync_pipeline.gateway.breaker_store import by_hand
+from sync_pipeline.kernel.errors import Awaited
+from sync_pipeline.kernel.loop import run_worker
 from sync_pipeline.resources import SyncResource
+from sync_pipeline.store.database import Database
 from sync_pipeline.telemetry import verdicts
 from sync_pipeline.telemetry.verdicts import Verdict
 from sync_pipeline_tests.integration.dagster_setting import Desk, key
@@ -128,23 +132,30 @@ def test_a_blocking_verdict_fails_the_session_after_all_was_reported(
     assert not shown(desk, dg.AssetCheckKey(key("pretix", "orders", "validated"), "schema")).passed
 
 
-@pytest.mark.parametrize(
-    "reason",
-    [
-        "the hour is spent",
-        "pretix: the vendor's quota (hour of account pretix/token) has no call to give (P2)",
-        "pretix token-exchange: its breaker is open",
-        "pretix/main: the last exchange failed",
-        "quota-shop/main: 20 tokens in 86400 s are all the vendor gives",
-    ],
-)
-def test_the_command_line_and_the_sensor_say_alike_what_is_waited_for(desk: Desk, reason: str) -> None:
+@pytest.mark.parametrize("awaits", get_args(Awaited))
+def test_the_command_line_and_the_sensor_say_alike_what_is_waited_for(desk: Desk, awaits: Awaited) -> None:
     desk.run("poll_pretix")
     with psycopg.connect(desk.url) as conn:
         conn.execute(
-            "update sync.feed_state set deferred_until = now() + interval '1 hour', deferred_reason = %s", [reason]
+            "update sync.feed_state set deferred_until = now() + interval '1 hour', deferred_reason = 'it is spent', "
+            "deferred_for = %s",
+            [awaits],
         )
     assert {f"orders: {row[-1]}" for row in desk.sql(SQL.status_feeds)} == {tick(desk).skip_message}
+
+
+def test_who_defers_says_what_for(desk: Desk) -> None:
+    desk.run("poll_pretix")
+    asked = desk.sql("select distinct endpoint from sync.audit where endpoint like '%/orders/'")
+
+    async def opened() -> None:
+        async with Database.open(desk.url) as database:
+            for [endpoint] in asked:
+                assert await by_hand(database, "pretix", endpoint, seconds=3600)
+
+    run_worker(opened())
+    desk.run("poll_pretix")
+    assert tick(desk).skip_message.startswith("orders: waiting for its breaker until ")
 
 
 def test_the_raw_asset_of_a_deferred_feed_says_what_it_waits_for(desk: Desk) -> None:

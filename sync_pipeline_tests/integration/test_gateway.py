@@ -243,6 +243,7 @@ async def test_nobody_is_held_for_long_by_a_probe_of_another(database: Database)
     assert 25 <= clock.passed <= 30
     left = (caught.value.until - clock.now()).total_seconds()
     assert 30 < left <= 45, "until the probe's lease ends"
+    assert caught.value.awaits == "breaker"
 
 
 async def opened_breaker(database: Database) -> None:

@@ -340,8 +340,9 @@ async def test_an_endpoint_that_cannot_be_reached_spends_nothing(database: Datab
             elsewhere = replace(GRANT, base_url=base_url)
             clock.skip(3700)
             async with source_of(database, vendor.port, grant=elsewhere, clock=clock) as lost:
-                with pytest.raises(Deferred, match="the last exchange failed"):
+                with pytest.raises(Deferred, match="the last exchange failed") as caught:
                     await lost.current()
+                assert caught.value.awaits == "token"
         clock.skip(3700)
         assert (await source.current())[1] == 2
 

@@ -73,8 +73,10 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (EVENTBRITE, {"feeds": [{"name": "attendees", **held(True)}]}, "attendees wait for those of orders, and no enabled feed"),
     (EVENTBRITE, {"feeds": [{"name": "orders", "enabled": False}, {"name": "attendees", **held(True)}]}, "enable orders"),
     (EVENTBRITE, {"feeds": [{"name": "orders", **held(True)}]}, "hold_for_parent does nothing for orders"),
-    (EVENTBRITE, {"feeds": attendees(floor_s=1000, ceiling_s=10)}, "floor_s: 1000 is above ceiling_s, which is 10"),
-    (EVENTBRITE, {"feeds": attendees(floor_s=1000)}, "floor_s: 1000 is above ceiling_s, which is 900"),
+    (EVENTBRITE, {"feeds": attendees(floor_s=1000, ceiling_s=10)}, "floor_s of attendees: 1000 is above its ceiling_s, which is 10"),
+    (EVENTBRITE, {"feeds": attendees(floor_s=1000)}, "floor_s of attendees: 1000 is above its ceiling_s, which is 900"),
+    (EVENTBRITE, {"ceiling_s": 60, "feeds": attendees(floor_s=61)}, "61 is above its ceiling_s, which is 60"),
+    (EVENTBRITE, {"floor_s": 61, "ceiling_s": 60}, "floor_s: 61 is above ceiling_s, which is 60"),
     (EVENTBRITE, {"feeds": attendees(contract="os.path:join")}, "'os.path:join' is no contract: it is not made with tiers"),
     (EVENTBRITE, {"feeds": attendees(contract="builtins:dict")}, "'builtins:dict' is no contract"),
     (EVENTBRITE, {"feeds": attendees(contract="sync_pipeline.contracts.registration:RegistrationContract")},
@@ -130,6 +132,24 @@ def test_an_environment_that_does_nothing_is_refused_as_yaml_is() -> None:
 def test_a_ceiling_below_the_default_floor_lowers_it(env: dict[str, str]) -> None:
     wishes = setup(EVENTBRITE, env, feeds=attendees(ceiling_s=2)).feeds["attendees"].wishes
     assert (wishes.floor_s, wishes.ceiling_s) == (2, 2)
+
+
+@pytest.mark.parametrize("env", [{}, {"SYNC_EB_TOKEN_ENV": "OTHER"}])
+@pytest.mark.parametrize(
+    ("own", "bounds"),
+    [
+        ({}, (20, 80)),
+        ({"floor_s": 30}, (30, 80)),
+        ({"ceiling_s": 40}, (20, 40)),
+        ({"ceiling_s": 10}, (10, 10)),
+        ({"floor_s": 1, "ceiling_s": 100}, (1, 100)),
+    ],
+)
+def test_a_feed_keeps_to_its_connections_floor_and_ceiling_unless_it_says_its_own(
+    env: dict[str, str], own: dict[str, float], bounds: tuple[float, float]
+) -> None:
+    wishes = setup(EVENTBRITE, env, floor_s=20, ceiling_s=80, feeds=attendees(**own)).feeds["attendees"].wishes
+    assert (wishes.floor_s, wishes.ceiling_s) == bounds
 
 
 @pytest.mark.parametrize("cron", ["every day", "61 3 * * *", "* * *", ""])

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from sync_pipeline.kernel.errors import Awaited
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.telemetry.facts import FeedFacts, Rejections
 from sync_pipeline.telemetry.verdicts import cursor_drift, rejection_rate, waiting
@@ -26,8 +27,8 @@ def facts(
     return FeedFacts(
         pages=0, received=0, applied=0, unchanged=0, superseded=0, held=0, quarantined=0, first_page=None, requests=0,
         answers_429=0, retries=0, waited_s=0.0, broken_pages=0, watermark=watermark, caught_up_at=caught_up_at,
-        next_due=next_due, why=None, deferred_until=deferred_until, deferred_reason="spent", last_error=last_error,
-        open_quarantine=0, dead_letters=0, held_now=0, now=at(3600),
+        next_due=next_due, why=None, deferred_until=deferred_until, deferred_for="quota", deferred_reason="spent",
+        last_error=last_error, open_quarantine=0, dead_letters=0, held_now=0, now=at(3600),
     )  # fmt: skip
 
 
@@ -83,20 +84,8 @@ def test_rejections_are_showings_and_their_codes_are_of_different_records() -> N
     assert rejection_rate(few, Rejections(6, {"WRONG_TYPE": 6}, 0)).why == "6 of 1227 showings rejected (0.5 %)"
 
 
-@pytest.mark.parametrize(
-    ("reason", "what"),
-    [
-        ("shop: the vendor's quota (hour of account shop/token) has no call to give (P2)", "quota"),
-        ("shop: the vendor asked to be left alone (an answer 429, or its Retry-After; P2)", "quota"),
-        ("shop: the quota store cannot be reached and the local share is spent", "quota"),
-        ("the hour is spent", "quota"),
-        ("shop token-exchange: its breaker is open", "its breaker"),
-        ("shop/breaker: another worker refreshes its token", "its token"),
-        ("shop/main: the last exchange failed", "its token"),
-        ("quota-shop/main: 20 tokens in 86400 s are all the vendor gives", "its token"),
-    ],
-)
-def test_a_deferred_feed_says_what_it_waits_for(reason: str, what: str) -> None:
-    deferred = replace(facts(watermark=None, caught_up_at=None), deferred_until=at(7200), deferred_reason=reason)
-    assert waiting(deferred) == f"waiting for {what} until {at(7200):%H:%M:%SZ}: {reason}"
+@pytest.mark.parametrize(("awaits", "what"), [("quota", "quota"), ("breaker", "its breaker"), ("token", "its token")])
+def test_a_deferred_feed_says_what_it_waits_for(awaits: Awaited, what: str) -> None:
+    deferred = replace(facts(watermark=None, caught_up_at=None), deferred_until=at(7200), deferred_for=awaits)
+    assert waiting(deferred) == f"waiting for {what} until {at(7200):%H:%M:%SZ}: {deferred.deferred_reason}"
     assert waiting(replace(deferred, deferred_until=at(3600))) is None
