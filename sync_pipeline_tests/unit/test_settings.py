@@ -73,7 +73,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (EVENTBRITE, {"feeds": [{"name": "attendees", **held(True)}]}, "attendees wait for those of orders, and no enabled feed"),
     (EVENTBRITE, {"feeds": [{"name": "orders", "enabled": False}, {"name": "attendees", **held(True)}]}, "enable orders"),
     (EVENTBRITE, {"feeds": [{"name": "orders", **held(True)}]}, "hold_for_parent does nothing for orders"),
-    (EVENTBRITE, {"feeds": attendees(floor_s=1000, ceiling_s=10)}, "floor_s of attendees: 1000 is above its ceiling_s, which is 10"),
+    (EVENTBRITE, {"feeds": attendees(floor_s=1000, ceiling_s=10)}, "1000 is above its ceiling_s, which is 10"),
     (EVENTBRITE, {"feeds": attendees(floor_s=1000)}, "floor_s of attendees: 1000 is above its ceiling_s, which is 900"),
     (EVENTBRITE, {"ceiling_s": 60, "feeds": attendees(floor_s=61)}, "61 is above its ceiling_s, which is 60"),
     (EVENTBRITE, {"floor_s": 61, "ceiling_s": 60}, "floor_s: 61 is above ceiling_s, which is 60"),
