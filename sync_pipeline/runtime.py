@@ -203,7 +203,7 @@ class Runtime:
         async with self._handing_on(setup), self.gateway(setup) as gateway:
             session = self.session(setup, gateway, options, progress=progress, session_id=session_id)
             report = await session.run(feeds)
-            return replace(report, asking_s=gateway.asking_s)
+            return replace(report, asks=gateway.asked, asking_s=gateway.asking_s)
 
     @asynccontextmanager
     async def _handing_on(self, setup: Setup) -> AsyncIterator[None]:

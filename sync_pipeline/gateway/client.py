@@ -124,6 +124,11 @@ class Gateway:
         return self._quota.left()
 
     @property
+    def asked(self) -> int:
+        """Times that the store was asked for a grant."""
+        return self._quota.asked
+
+    @property
     def asking_s(self) -> float:
         """Seconds that the store took to answer for grants."""
         return self._quota.asking_s

@@ -89,6 +89,8 @@ class Quota:
         self._windows = dict(sorted(windows.items()))
         self._known = Known(self._windows, clock=clock, monotonic=monotonic)
         self._lock = asyncio.Lock()
+        self.asked = 0
+        """Times that the store was asked for a grant."""
         self.asking_s = 0.0
         """Seconds that the store took to answer: what grants cost."""
         self._refusals = 0
@@ -149,6 +151,7 @@ class Quota:
                 try:
                     wait = await self._ask(path, weight, LONGEST_WAIT_S - waited)
                 finally:
+                    self.asked += 1
                     self.asking_s += self._monotonic() - asked
             if wait is None:
                 return waited

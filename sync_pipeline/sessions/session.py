@@ -75,8 +75,10 @@ class SessionReport:
     ended_at: datetime
     feeds: dict[str, FeedReport]
     dead_lettered: int = 0
+    asks: int = 0
+    """Times that the store was asked for grants."""
     asking_s: float = 0.0
-    """Seconds that the store took to answer for grants."""
+    """Seconds that it took to answer."""
 
     def raise_for_fault(self) -> None:
         """Raise the first error that an operator must act on; what waits or may pass by itself is only reported."""

@@ -13,7 +13,7 @@ import pytest
 
 from sync_pipeline.store.embedded import Embedded
 from sync_pipeline_tests.prove.fleet import Fleet, own_server
-from sync_pipeline_tests.prove.run import QUICK, outage
+from sync_pipeline_tests.prove.run import QUICK, foreign, outage
 
 RATE = 100
 
@@ -49,6 +49,14 @@ def test_kills_and_a_crash_of_the_database_breach_nothing(crashing: Embedded) ->
     print(f"{stats['calls']} calls, {stats['breaches']} breaches")
     assert stats["breaches"] == 0
     assert lanes_heard == {"P0", "P1", "P2", "P4"}
+
+
+def test_what_others_use_on_the_key_is_left_to_them(crashing: Embedded) -> None:
+    """One refusal in ten thousand calls is what may be: none in these few."""
+    found = foreign(crashing, replace(QUICK, foreign_s=8), window_s=5)
+    print(found)
+    assert found["foreign_429_per_10k"] == 0
+    assert found["foreign_quota_use"] > 0.5, "they go on beside the others"
 
 
 def test_an_outage_gets_no_more_probes_than_intervals(crashing: Embedded) -> None:

@@ -1,18 +1,21 @@
 """Our worker: one session on a connection that is YAML and nothing else, with everything on.
 
-`--idle N` adds a second session of N polls that find nothing; `--again` asks for everything once more from the start.
+`--idle N` adds a second session of N polls that find nothing, and grants alone; `--again` asks for everything once more from the
+start.
 Prints one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from pathlib import Path
 
 import orjson
 import yaml
 
+from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.loop import run_worker
 from sync_pipeline.runtime import Runtime, build_setup, open_runtime
 from sync_pipeline.sessions.session import SessionOptions
@@ -62,6 +65,7 @@ async def pull(runtime: Runtime, setup: Setup) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu,
+        "asks": report.asks,
         "asking_s": report.asking_s,
         "requests": done.requests,
         "received": counts.received if counts else 0,
@@ -78,7 +82,28 @@ async def idle(runtime: Runtime, setup: Setup, polls: int) -> dict[str, float]:
     done = report.feeds[FEED]
     if done.error is not None or done.pages:
         raise RuntimeError(f"the polls were not empty: {done.pages} pages, {done.error}")
-    return {"polls": done.polls, "poll_cpu_ms": 1000 * spent / done.polls}
+    return {"polls": done.polls, "poll_cpu_ms": 1000 * spent / done.polls, "grant_ms": await grant_ms(runtime, setup)}
+
+
+async def grant_ms(runtime: Runtime, setup: Setup) -> float:
+    """One grant with nothing else on the event loop: the median of 300."""
+    quota = Quota(
+        setup.connection.name,
+        setup.connection.quota,
+        database=runtime.database,
+        clock=runtime.clock,
+        monotonic=time.monotonic,
+        random=runtime.rng.random,
+    )
+    await quota.open()
+    costs = []
+    for _ in range(300):
+        await quota.close()  # nothing in hand: each one asks
+        started = time.perf_counter()
+        await quota.acquire()
+        costs.append(1000 * (time.perf_counter() - started))
+    await quota.close()
+    return statistics.median(costs)
 
 
 async def run(given: argparse.Namespace) -> dict[str, dict[str, float]]:

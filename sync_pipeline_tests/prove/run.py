@@ -156,12 +156,12 @@ def _starved(heard: Heard, seconds: float) -> int:
     )
 
 
-def foreign(server: Embedded, sizes: Sizes) -> Figures:
-    """Others take 30 % of the limit on the same key; the vendor says what is left."""
+def foreign(server: Embedded, sizes: Sizes, *, window_s: int = 20) -> Figures:
+    """Others take 30 % of the limit on the same key; the vendor says what is left. Measured from one window on."""
     rate = 600
-    with Fleet(server, f"{rate * 20}/20", ("P4,P4", "P4,P2:0.05"), flags=("--told",)) as fleet:
+    with Fleet(server, f"{rate * window_s}/{window_s}", ("P4,P4", "P4,P2:0.05"), flags=("--told",)) as fleet:
         fleet.ask(f"foreign {0.3 * rate}")
-        time.sleep(20)
+        time.sleep(window_s)
         before = fleet.stats()
         time.sleep(sizes.foreign_s)
         after = fleet.stats()
