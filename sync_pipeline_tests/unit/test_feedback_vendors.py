@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
-from sync_pipeline.gateway.feedback_vendors import heard
+from sync_pipeline.gateway.feedback_vendors import HEADERS, REFUSALS, heard
+from sync_pipeline.vendors.config import Form
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 Found = tuple[str | None, int | None, int | None, float | None]
@@ -150,3 +152,7 @@ def test_others_are_read_by_the_standard_forms() -> None:
     assert told("rest", 200, {"x-ratelimit-limit": "9", "x-ratelimit-remaining": "2"}) == [(None, 9, 2, None)]
     assert told("rest", 200, {"ratelimit": '"a";r=1', "x-ratelimit-remaining": "2"}) == [("a", None, 1, None)]
     assert told("eventbrite", 200, {}) == []
+
+
+def test_a_connection_can_name_each_vendor_whose_form_is_read_and_no_other() -> None:
+    assert set(get_args(Form)) == HEADERS.keys() | REFUSALS.keys()
