@@ -2,6 +2,7 @@
 
     SyncError
     ├── TransientError     the vendor or the network failed; the same request may succeed later
+    │   └── ReceiverAway     the receiver of handed-on changes takes none of them now
     ├── ClientFault        our side is wrong and an operator must act
     │   ├── ConfigurationError   YAML, environment, database URL
     │   ├── AuthenticationError  the vendor refused our credential
@@ -50,6 +51,10 @@ class TransientError(SyncError):
         self.throttled = throttled
         self.unsent = unsent
         self.status = status
+
+
+class ReceiverAway(TransientError):
+    """The receiver, or the way to it, takes nothing that it is handed, whichever registration it was asked with."""
 
 
 class ClientFault(SyncError):

@@ -86,6 +86,6 @@ class EnvironmentSecrets:
         where = f"the file named by {name}_FILE cannot be read or is empty" if given else f"variable {name} is not set"
         # A file that was named and is unusable is a mistake to mend, not a reason to ask the next source.
         raise (ConfigurationError if given else SecretNotFound)(
-            f"{where}: put the vendor's token into the environment variable {name} (or its file's path into {name}_FILE) "
+            f"{where}: put the token into the environment variable {name} (or its file's path into {name}_FILE) "
             "and start again"
         )
