@@ -1,4 +1,5 @@
-"""Outbox to sink. An outage of the receiver keeps rows waiting; only a refusal of one row makes it a dead letter."""
+"""Outbox to sink. An outage of the receiver keeps rows waiting; a refusal makes one a dead letter, and so does failing on and on
+while others are taken."""
 
 from __future__ import annotations
 
@@ -6,35 +7,86 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any
 
 from psycopg import AsyncConnection, sql
 
 from sync_pipeline.handoff.sinks import Sink
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import PermanentError, TransientError
+from sync_pipeline.kernel.errors import PermanentError, ReceiverAway, TransientError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.ledger.checked import Target
 from sync_pipeline.store.database import IDLE_S, Database
 from sync_pipeline.store.sql import queries
+from sync_pipeline.trust.logger import get_logger
 
+LOG = get_logger(__name__)
 SQL = queries(__package__)
 BATCH = 100
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
+LONGEST_QUIET_S = 3600.0
+"""Longest that a receiver is left alone at its own wish (Retry-After): a mistake of its may not stop us for good."""
+
 LONGEST_ANSWER_S = IDLE_S / 2
 """For the receiver's answer, whatever the connection's timeout: the transaction that waits for it must not be ended."""
 
+OUTAGE_AFTER = 3
+"""Different registrations, one after the other, that were not taken: from then on it is the receiver's fault, not theirs."""
+
+MOST_FAILURES = 20
+"""Times that a registration is tried again which fails by itself: another one was taken after each of them."""
 
 HANDOFF_CODES = ("HANDOFF_REFUSED", "NO_EFFECT", "NO_ROW")
 
 
 @dataclass(slots=True)
 class HandoffReport:
+    """`postponed`: something was not taken and is tried again later."""
+
     handed: int = 0
     dead: int = 0
     postponed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A registration with changes to hand on. `attempts`: times that they were postponed, by whosever fault."""
+
+    feed: FeedId
+    vendor_id: str
+    table: str
+    attempts: int
+
+    @property
+    def lock(self) -> str:
+        return _lock(self.feed, self.vendor_id)
+
+    @property
+    def names(self) -> dict[str, Any]:
+        return {"connection": self.feed.connection, "feed": self.feed.feed, "vendor_id": self.vendor_id}
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What is sent of a registration: the newest of its changes. `failures`: times that it failed by itself."""
+
+    number: int
+    failures: int
+    document: str | None
+    modified_at: datetime
+    content_hash: bytes
+
+
+class _Outcome(Enum):
+    ELSEWHERE = auto()
+    """Another worker is at it."""
+    TAKEN = auto()
+    NOT_TAKEN = auto()
+    SETTLED = auto()
+    """Nothing is left to hand on: another worker did it, or it is a dead letter now."""
 
 
 def idempotency_key(feed: FeedId, vendor_id: str, modified_at: datetime, content_hash: bytes) -> str:
@@ -50,76 +102,147 @@ class Handoff:
         self._db = database
         self._sink = sink
         self._crash = crash or CrashPlan()
+        self._failing: set[str] = set()
+        """Registrations that were not taken since the receiver last took or refused one."""
+        self._uncounted = True
+        """Whether any may have failed since one was last taken, in this process or before it."""
 
     async def deliver(self, connection: str, *, stop: asyncio.Event | None = None) -> HandoffReport:
         """Hand on all that waits. Several changes of one registration that wait together are handed on as the newest.
 
-        What another worker is just handing on is left to it, with what came after.
-        `stop`: ends it between two records. Cancelling it instead may leave one sent and not noted, to be sent again.
+        What is not taken is postponed, alone; in an outage everything is. What another worker is just handing on is left to it,
+        with what came after. `stop`: ends it between two records. Cancelling it instead may leave one sent and not noted, to be
+        sent again.
         """
         report = HandoffReport()
         stop = stop or asyncio.Event()
         ours = True
-        while ours and not report.postponed and not stop.is_set():
-            async with self._db.transaction() as conn:
-                found = await conn.execute(SQL.claim, {"connection": connection, "limit": BATCH})
-                waiting = await found.fetchall()
+        while ours and not stop.is_set():
             ours = False
-            for feed, vendor_id, table, attempts in waiting:
+            for one in await self._claim(connection):
                 if stop.is_set():
                     break
-                ours = await self._one(FeedId(connection, feed), vendor_id, table, report) or ours
-                if report.postponed:
-                    await self._postpone(connection, attempts)
-                    break
+                try:
+                    outcome = await self._one(one, report)
+                except ReceiverAway as away:
+                    await self._postpone_all(one, report, away.retry_after)
+                    return report
+                ours = ours or outcome is not _Outcome.ELSEWHERE
+                if outcome is _Outcome.TAKEN:
+                    await self._count_failures(connection)
+                if outcome is _Outcome.NOT_TAKEN and self._is_outage():
+                    await self._postpone_all(one, report, None)
+                    return report
         return report
 
-    async def _one(self, feed: FeedId, vendor_id: str, table: str, report: HandoffReport) -> bool:
-        """False when another worker is at it.
+    async def _claim(self, connection: str) -> list[_Waiting]:
+        async with self._db.transaction() as conn:
+            found = await conn.execute(SQL.claim, {"connection": connection, "limit": BATCH})
+            return [
+                _Waiting(FeedId(connection, feed), vendor_id, table, attempts)
+                for feed, vendor_id, table, attempts in await found.fetchall()
+            ]
+
+    async def _one(self, one: _Waiting, report: HandoffReport) -> _Outcome:
+        """Raises ReceiverAway, with nothing changed.
 
         The transaction idles while the receiver is asked, and takes no second connection: as many may deliver at once as there
         are connections.
         """
-        names = {"connection": feed.connection, "feed": feed.feed, "vendor_id": vendor_id}
         async with self._db.transaction() as conn:
-            locked = await (await conn.execute(SQL.alone, {"lock": f"handoff:{feed}/{vendor_id}"})).fetchone()
-            if locked != (True,):
-                return False
-            statement = sql.SQL(SQL.to_send).format(target=sql.Identifier(*table.split(".")))
-            row = await (await conn.execute(statement, names)).fetchone()
-            if row is None:
-                return True
-            number, document, modified_at, content_hash = row
-            if document is None:
-                await _bury(conn, {**names, "id": number}, b"{}", "NO_ROW")
-                report.dead += 1
-                return True
-            payload = document.encode()
+            if not await _alone(conn, one.lock):
+                return _Outcome.ELSEWHERE
+            version = await _to_send(conn, one)
+            if version is None:
+                return _Outcome.SETTLED
+            if version.document is None:
+                return await self._dead(conn, one, version, report, "NO_ROW")
             try:
-                key = idempotency_key(feed, vendor_id, modified_at, bytes(content_hash))
-                async with asyncio.timeout(LONGEST_ANSWER_S):
-                    await self._sink.hand_on(key, payload)
+                await self._send(one, version, version.document.encode())
             except PermanentError:
-                await _bury(conn, {**names, "id": number}, payload, "HANDOFF_REFUSED")
-                report.dead += 1
-                return True
-            except (TransientError, TimeoutError):
-                report.postponed = True
-                return True
+                self._failing.clear()
+                return await self._dead(conn, one, version, report, "HANDOFF_REFUSED")
+            except ReceiverAway:
+                raise
+            except (TransientError, TimeoutError) as error:
+                return await self._not_taken(conn, one, version, report, error)
             self._crash.reach(CrashPoint.HANDOFF_SENT)
-            noted = {**names, "id": number, "modified_at": modified_at, "content_hash": content_hash}
-            await conn.execute(SQL.handed, noted)
+            noted = {"id": version.number, "modified_at": version.modified_at, "content_hash": version.content_hash}
+            await conn.execute(SQL.handed, {**one.names, **noted})
         report.handed += 1
-        return True
+        return _Outcome.TAKEN
 
-    async def _postpone(self, connection: str, attempts: int) -> None:
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts, 10))
+    async def _send(self, one: _Waiting, version: _Version, payload: bytes) -> None:
+        key = idempotency_key(one.feed, one.vendor_id, version.modified_at, version.content_hash)
+        async with asyncio.timeout(LONGEST_ANSWER_S):
+            await self._sink.hand_on(key, payload)
+
+    async def _not_taken(
+        self, conn: AsyncConnection[Any], one: _Waiting, version: _Version, report: HandoffReport, error: Exception
+    ) -> _Outcome:
+        """It waits for its next turn; having failed too often by itself, it is a dead letter, so that somebody sees it. Never in
+        an outage."""
+        self._failing.add(one.lock)
+        self._uncounted = True
+        if version.failures >= MOST_FAILURES and not self._is_outage():
+            LOG.warning(
+                "registration is not taken while others are; it is a dead letter now",
+                connection=one.feed.connection,
+                feed=one.feed.feed,
+                failures=version.failures + 1,
+                reason=str(error) or type(error).__name__,
+            )
+            return await self._dead(conn, one, version, report, "HANDOFF_REFUSED")
+        report.postponed = True
+        await conn.execute(SQL.not_taken, {**one.names, "id": version.number, "seconds": _pause(one.attempts)})
+        return _Outcome.NOT_TAKEN
+
+    async def _dead(
+        self, conn: AsyncConnection[Any], one: _Waiting, version: _Version, report: HandoffReport, code: str
+    ) -> _Outcome:
+        payload = (version.document or "{}").encode()
+        await conn.execute(SQL.bury, {**one.names, "after": 0, "id": version.number, "code": code, "payload": payload})
+        report.dead += 1
+        return _Outcome.SETTLED
+
+    def _is_outage(self) -> bool:
+        return len(self._failing) >= OUTAGE_AFTER
+
+    async def _count_failures(self, connection: str) -> None:
+        """One was taken, so there is no outage: what was not taken before it has failed by itself."""
+        self._failing.clear()
+        if self._uncounted:
+            async with self._db.transaction() as conn:
+                await conn.execute(SQL.count_failures, {"connection": connection})
+            self._uncounted = False
+
+    async def _postpone_all(self, one: _Waiting, report: HandoffReport, asked: timedelta | None) -> None:
+        """All that is due waits, as long as the one that was tried or as the receiver `asked`."""
+        report.postponed = True
+        quiet = min(LONGEST_QUIET_S, asked.total_seconds()) if asked else 0.0
         async with self._db.transaction() as conn:
-            await conn.execute(SQL.postpone, {"connection": connection, "seconds": pause})
+            parameters = {"connection": one.feed.connection, "seconds": max(quiet, _pause(one.attempts))}
+            await conn.execute(SQL.postpone, parameters)
 
 
-async def _bury(conn: AsyncConnection[Any], names: dict[str, Any], payload: bytes, code: str) -> None:
-    await conn.execute(SQL.bury, {**names, "code": code, "payload": payload})
+def _lock(feed: FeedId, vendor_id: str) -> str:
+    """Whoever hands on a registration holds it, and whoever decides that it was never handed on."""
+    return f"handoff:{feed}/{vendor_id}"
+
+
+def _pause(attempts: int) -> float:
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts, 10))
+
+
+async def _alone(conn: AsyncConnection[Any], lock: str) -> bool:
+    """Take the lock until the transaction ends; False when another worker holds it."""
+    return await (await conn.execute(SQL.alone, {"lock": lock})).fetchone() == (True,)
+
+
+async def _to_send(conn: AsyncConnection[Any], one: _Waiting) -> _Version | None:
+    statement = sql.SQL(SQL.to_send).format(target=sql.Identifier(*one.table.split(".")))
+    row = await (await conn.execute(statement, one.names)).fetchone()
+    return None if row is None else _Version(*row)
 
 
 async def find_lost(database: Database, target: Target) -> int:
@@ -140,7 +263,7 @@ async def find_lost(database: Database, target: Target) -> int:
             }
             found = await (await conn.execute(SQL.queue_dead, row)).fetchone()
             assert found is not None
-            await conn.execute(SQL.bury, {**row, "id": found[0], "code": "NO_EFFECT", "payload": b"{}"})
+            await conn.execute(SQL.bury, {**row, "after": 0, "id": found[0], "code": "NO_EFFECT", "payload": b"{}"})
     return len(lost)
 
 

@@ -1,12 +1,14 @@
 -- name: claim
--- Entities with waiting changes, those that wait longest first. An entity with a dead change waits until that is resolved.
+-- Entities with waiting changes: first those that have not failed, of these the ones that wait longest. However many always fail,
+-- the others are asked before them. An entity with a dead change waits until that is resolved; one that has failed waits for its
+-- time, whatever comes after.
 select o.feed, o.vendor_id, o.table_name, max(o.attempts)
 from sync.outbox o
 where o.connection = %(connection)s and o.status = 'waiting' and o.next_attempt_at <= clock_timestamp()
-  and not exists (select 1 from sync.outbox d where d.status = 'dead' and d.connection = o.connection
-                  and d.feed = o.feed and d.vendor_id = o.vendor_id)
+  and not exists (select 1 from sync.outbox d where (d.status = 'dead' or d.next_attempt_at > clock_timestamp())
+                  and d.connection = o.connection and d.feed = o.feed and d.vendor_id = o.vendor_id)
 group by o.feed, o.vendor_id, o.table_name
-order by min(o.id) limit %(limit)s
+order by max(o.failures) + max((o.error_code is not null)::integer), min(o.id) limit %(limit)s
 
 -- name: alone
 -- One worker at a time hands on a registration, so that an older version never arrives after a newer one.
@@ -15,8 +17,8 @@ select pg_try_advisory_xact_lock(hashtextextended(%(lock)s, 0))
 -- name: to_send
 -- Looked at again under the lock: another worker may have handed it on, or had it refused. Changes and row in one look: what is
 -- sent is the newest of them. The row as text: what is beyond a float or 64 bits arrives as it was written.
-select o.id, (to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at')::text, r.modified_at, r.content_hash
-from (select max(id) as id from sync.outbox
+select o.id, o.failures, (to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at')::text, r.modified_at, r.content_hash
+from (select max(id) as id, max(failures) as failures from sync.outbox
       where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s
       having bool_and(status = 'waiting')) o
 left join {target} r on r.connection = %(connection)s and r.feed = %(feed)s and r.vendor_id = %(vendor_id)s
@@ -32,15 +34,29 @@ on conflict (connection, feed, vendor_id) do update
 set modified_at = excluded.modified_at, content_hash = excluded.content_hash, given_up = false,
     handed_at = clock_timestamp()
 
+-- name: not_taken
+-- Whose fault it was shows later (`count_failures`): `error_code` keeps that it is not known yet.
+update sync.outbox set attempts = attempts + 1, error_code = 'NOT_TAKEN',
+  next_attempt_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s and status = 'waiting' and id <= %(id)s
+
+-- name: count_failures
+-- Another one was taken: what has failed before it has failed by itself. What somebody is just writing to is counted the next time.
+update sync.outbox set failures = failures + 1, error_code = null
+where id = any(array(select id from sync.outbox
+                     where connection = %(connection)s and status = 'waiting' and error_code = 'NOT_TAKEN'
+                     for update skip locked))
+
 -- name: postpone
 update sync.outbox set attempts = attempts + 1,
   next_attempt_at = clock_timestamp() + make_interval(secs => %(seconds)s)
 where connection = %(connection)s and status = 'waiting' and next_attempt_at <= clock_timestamp()
 
 -- name: bury
+-- The changes of a registration above `after` and up to `id`.
 with dead as (
   update sync.outbox set status = 'dead', error_code = %(code)s, attempts = attempts + 1
-  where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s and id <= %(id)s
+  where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s and id > %(after)s and id <= %(id)s
   returning page_id
 )
 insert into sync.quarantine as q (key, connection, feed, vendor_id, kind, page_id, raw, codes, problems, contract_version)
@@ -76,7 +92,7 @@ with chosen as (
     and (%(contract_version)s::text is null or contract_version = %(contract_version)s)
     and (%(keys)s::text[] is null or key = any(%(keys)s))
 ), woken as (
-  update sync.outbox o set status = 'waiting', attempts = 0, error_code = null, next_attempt_at = clock_timestamp()
+  update sync.outbox o set status = 'waiting', attempts = 0, failures = 0, error_code = null, next_attempt_at = clock_timestamp()
   from chosen c
   where o.connection = c.connection and o.feed = c.feed and o.vendor_id = c.vendor_id and o.status = 'dead'
 )
