@@ -247,24 +247,37 @@ async def _to_send(conn: AsyncConnection[Any], one: _Waiting) -> _Version | None
 
 async def find_lost(database: Database, target: Target) -> int:
     """Registrations that were applied and have no downstream effect, nor one that waits: they become dead letters, to be
-    looked at and replayed. Returns how many."""
-    names = {"connection": target.feed.connection, "feed": target.feed.feed}
+    looked at and replayed. Returns how many.
+
+    This look is over all of them, and each may be applied anew or handed on after it; so each is looked at again, alone.
+    """
+    names = {"connection": target.feed.connection, "feed": target.feed.feed, "vendor_id": None}
     statement = sql.SQL(SQL.lost).format(target=sql.Identifier(*target.contract.table.split(".")))
     async with database.transaction() as conn:
-        lost = await (await conn.execute(statement, names)).fetchall()
-        for vendor_id, modified_at, content_hash, page_id in lost:
-            row = {
-                **names,
-                "vendor_id": vendor_id,
-                "modified_at": modified_at,
-                "content_hash": content_hash,
-                "page_id": page_id,
-                "table": target.contract.table,
-            }
-            found = await (await conn.execute(SQL.queue_dead, row)).fetchone()
-            assert found is not None
-            await conn.execute(SQL.bury, {**row, "after": 0, "id": found[0], "code": "NO_EFFECT", "payload": b"{}"})
-    return len(lost)
+        seen = await (await conn.execute(statement, names)).fetchall()
+    return sum([await _bury_lost(database, target, vendor_id) for vendor_id, *_ in seen])
+
+
+async def _bury_lost(database: Database, target: Target, vendor_id: str) -> bool:
+    """Whether it is lost, and a dead letter now. One that another worker is just handing on is left to the next look."""
+    names = {"connection": target.feed.connection, "feed": target.feed.feed, "vendor_id": vendor_id}
+    table = sql.Identifier(*target.contract.table.split("."))
+    async with database.transaction() as conn:
+        if not await _alone(conn, _lock(target.feed, vendor_id)):
+            return False
+        await conn.execute(sql.SQL(SQL.keep_version).format(target=table), names)
+        found = await (await conn.execute(sql.SQL(SQL.lost).format(target=table), names)).fetchone()
+        if found is None:
+            return False
+        _, modified_at, content_hash, page_id = found
+        row = {**names, "modified_at": modified_at, "content_hash": content_hash, "page_id": page_id}
+        queued = await (await conn.execute(SQL.queue_dead, {**row, "table": target.contract.table})).fetchone()
+        assert queued is not None
+        [number] = queued
+        await conn.execute(
+            SQL.bury, {**names, "after": number - 1, "id": number, "code": "NO_EFFECT", "payload": b"{}"}
+        )
+    return True
 
 
 async def revive(

@@ -69,13 +69,20 @@ set status = 'open', raw = excluded.raw, page_id = excluded.page_id, codes = exc
     times_seen = q.times_seen + 1, last_seen = clock_timestamp(), resolved_at = null
 
 -- name: lost
--- Applied, but neither handed on nor given up nor waiting: an effect that never happened.
+-- Applied, but neither handed on nor given up nor waiting: an effect that never happened. Of a row that is distrusted (its hash is
+-- taken away until the vendor has shown it again) nothing can be said. `vendor_id` null: of all.
 select r.vendor_id, r.modified_at, r.content_hash, r.page_id from {target} r
-where r.connection = %(connection)s and r.feed = %(feed)s
+where r.connection = %(connection)s and r.feed = %(feed)s and r.content_hash <> ''
+  and (%(vendor_id)s::text is null or r.vendor_id = %(vendor_id)s)
   and not exists (select 1 from sync.handoff h where h.connection = r.connection and h.feed = r.feed
                   and h.vendor_id = r.vendor_id and h.content_hash = r.content_hash)
   and not exists (select 1 from sync.outbox o where o.connection = r.connection and o.feed = r.feed
                   and o.vendor_id = r.vendor_id)
+
+-- name: keep_version
+-- Until the transaction ends no other version of the row is applied, so none comes to the outbox.
+select 1 from {target} r
+where r.connection = %(connection)s and r.feed = %(feed)s and r.vendor_id = %(vendor_id)s for share
 
 -- name: queue_dead
 insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name, status, error_code)

@@ -11,9 +11,12 @@ from importlib.resources import files
 import orjson
 import pytest
 
-from sync_pipeline.handoff.deliver import Handoff, find_lost, revive
+from sync_pipeline.handoff import deliver
+from sync_pipeline.handoff.deliver import Handoff, HandoffReport, find_lost, revive
 from sync_pipeline.kernel.errors import PermanentError, TransientError
 from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.ledger.checked import Target
+from sync_pipeline.ledger.compare import Comparer
 from sync_pipeline.sessions.replay import Quarantine, QuarantineFilter
 from sync_pipeline.store.database import Database
 from sync_pipeline_tests.things import landed_page, rows, target, thing
@@ -118,6 +121,72 @@ async def test_an_applied_record_without_effect_is_found(ledger: Ledger, databas
     assert await find_lost(database, target(handoff=True)) == 0
     assert await revive(database, feed="things") == 1
     assert (await handoff.deliver("shop")).handed == 1
+    assert await find_lost(database, target(handoff=True)) == 0
+
+
+LOSE = "delete from sync.handoff where vendor_id = any(%s) returning 1"
+DEAD = "select vendor_id, status from sync.outbox order by id"
+
+
+@pytest.mark.parametrize("then", ["applied", "handed on", "being handed on"])
+async def test_what_happens_after_it_was_found_lost_saves_it(
+    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    receiver = Slow()
+    handoff = Handoff(database, receiver)
+    receiver.go_on.set()
+    await apply(ledger, database, thing("a"), thing("b"))
+    await handoff.deliver("shop")
+    await rows(database, LOSE, ["a", "b"])
+    look = deliver._bury_lost
+    under_way: list[asyncio.Task[HandoffReport]] = []
+
+    async def saved(database: Database, target: Target, vendor_id: str) -> bool:
+        if vendor_id == "b":
+            return await look(database, target, vendor_id)
+        await apply(ledger, database, thing("a", when=3, size=3))
+        if then == "handed on":
+            await handoff.deliver("shop")
+        if then == "being handed on":
+            receiver.sent.clear()
+            receiver.go_on.clear()
+            under_way.append(asyncio.create_task(handoff.deliver("shop")))
+            await receiver.sent.wait()
+        return await look(database, target, vendor_id)
+
+    monkeypatch.setattr(deliver, "_bury_lost", saved)
+    assert await find_lost(database, target(handoff=True)) == 1
+    assert await rows(database, "select vendor_id, codes from sync.quarantine") == [("b", ["NO_EFFECT"])]
+    receiver.go_on.set()
+    await asyncio.gather(*under_way)
+    await apply(ledger, database, thing("a", when=6, size=6))
+    await handoff.deliver("shop")
+    assert receiver.got[-1][1:] == ("a", 6), "nothing stands before it"
+    assert await rows(database, DEAD) == [("b", "dead")]
+
+
+async def test_only_the_version_that_is_lost_becomes_a_dead_letter(ledger: Ledger, database: Database) -> None:
+    """A poll that is just writing another version of it is waited for."""
+    await apply(ledger, database, thing("a"))
+    await Handoff(database, Receiver()).deliver("shop")
+    await rows(database, LOSE, ["a"])
+    async with database.transaction() as conn:  # as a poll does it: row and outbox in one transaction
+        await conn.execute("update canon.thing set size = 7, content_hash = 'x' returning 1")
+        await conn.execute(
+            "insert into sync.outbox (connection, feed, vendor_id, modified_at, content_hash, page_id, table_name)"
+            " select connection, feed, vendor_id, modified_at, content_hash, page_id, 'canon.thing' from canon.thing"
+        )
+        looking = asyncio.create_task(find_lost(database, target(handoff=True)))
+        await asyncio.sleep(0.3)
+    assert await looking == 0
+    assert await rows(database, DEAD) == [("a", "waiting")]
+
+
+async def test_of_a_row_that_is_distrusted_nothing_is_said(ledger: Ledger, database: Database) -> None:
+    """Its hash is gone until the vendor shows it again: a repair that could not be finished loses no effect."""
+    await apply(ledger, database, thing("a"))
+    await Handoff(database, Receiver()).deliver("shop")
+    await Comparer(database).distrust(target(handoff=True), ["a"])
     assert await find_lost(database, target(handoff=True)) == 0
 
 
