@@ -78,6 +78,7 @@ class _Version:
     document: str | None
     modified_at: datetime
     content_hash: bytes
+    applied_at: datetime
 
 
 class _Outcome(Enum):
@@ -89,9 +90,15 @@ class _Outcome(Enum):
     """Nothing is left to hand on: another worker did it, or it is a dead letter now."""
 
 
-def idempotency_key(feed: FeedId, vendor_id: str, modified_at: datetime, content_hash: bytes) -> str:
-    """The same version of a registration always has the same key; it holds no id."""
-    said = f"{feed}\x1f{vendor_id}\x1f{modified_at.isoformat()}\x1f{content_hash.hex()}"
+def idempotency_key(
+    feed: FeedId, vendor_id: str, modified_at: datetime, content_hash: bytes, applied_at: datetime
+) -> str:
+    """The same version of a registration has the same key however often it is sent; it holds no id.
+
+    `applied_at` tells apart what came back: values that changed to others and back under one stamp are handed on three times, and
+    a receiver that knew the third by the first's key would keep the second's values.
+    """
+    said = f"{feed}\x1f{vendor_id}\x1f{modified_at.isoformat()}\x1f{content_hash.hex()}\x1f{applied_at.isoformat()}"
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
@@ -173,7 +180,7 @@ class Handoff:
         return _Outcome.TAKEN
 
     async def _send(self, one: _Waiting, version: _Version, payload: bytes) -> None:
-        key = idempotency_key(one.feed, one.vendor_id, version.modified_at, version.content_hash)
+        key = idempotency_key(one.feed, one.vendor_id, version.modified_at, version.content_hash, version.applied_at)
         async with asyncio.timeout(LONGEST_ANSWER_S):
             await self._sink.hand_on(key, payload)
 

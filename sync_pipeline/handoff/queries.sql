@@ -17,7 +17,8 @@ select pg_try_advisory_xact_lock(hashtextextended(%(lock)s, 0))
 -- name: to_send
 -- Looked at again under the lock: another worker may have handed it on, or had it refused. Changes and row in one look: what is
 -- sent is the newest of them. The row as text: what is beyond a float or 64 bits arrives as it was written.
-select o.id, o.failures, (to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at')::text, r.modified_at, r.content_hash
+select o.id, o.failures, (to_jsonb(r) - 'content_hash' - 'page_id' - 'applied_at')::text, r.modified_at, r.content_hash,
+       r.applied_at
 from (select max(id) as id, max(failures) as failures from sync.outbox
       where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s
       having bool_and(status = 'waiting')) o

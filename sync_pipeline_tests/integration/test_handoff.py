@@ -15,11 +15,11 @@ from sync_pipeline.handoff import deliver
 from sync_pipeline.handoff.deliver import Handoff, HandoffReport, find_lost, revive
 from sync_pipeline.kernel.errors import PermanentError, TransientError
 from sync_pipeline.ledger.apply import Ledger
-from sync_pipeline.ledger.checked import Target
+from sync_pipeline.ledger.checked import Target, check_page
 from sync_pipeline.ledger.compare import Comparer
 from sync_pipeline.sessions.replay import Quarantine, QuarantineFilter
 from sync_pipeline.store.database import Database
-from sync_pipeline_tests.things import landed_page, rows, target, thing
+from sync_pipeline_tests.things import ThingContract, landed_page, rows, target, thing
 
 
 @dataclass
@@ -314,6 +314,52 @@ async def test_a_receiver_that_never_answers_is_tried_again(
     report = await Handoff(database, Slow()).deliver("shop")
     assert (report.handed, report.dead, report.postponed) == (0, 0, True)
     assert await rows(database, "select status, attempts from sync.outbox") == [("waiting", 1)]
+
+
+async def test_what_comes_back_under_one_stamp_has_a_key_of_its_own(ledger: Ledger, database: Database) -> None:
+    """A, then B, then A again: a receiver that knew the third by the first's key would stay at B."""
+    receiver = Receiver()
+    handoff = Handoff(database, receiver)
+    for size in (1, 2, 1):
+        await apply(ledger, database, thing("a", size=size))
+        assert (await handoff.deliver("shop")).handed == 1
+    assert [size for _, _, size in receiver.got] == [1, 2, 1]
+    assert len({key for key, _, _ in receiver.got}) == 3
+
+
+async def test_what_comes_back_on_one_page_has_a_key_of_its_own(ledger: Ledger, database: Database) -> None:
+    """A landed page derived again with another mapping, and with the first one again."""
+    receiver = Receiver()
+    handoff = Handoff(database, receiver)
+    page = await landed_page(database, [thing("a")])
+    for size in (1, 2, 1):
+        again = check_page(page.page_id, [thing("a", size=size)], ThingContract())
+        await ledger.apply(target(handoff=True), [again], count=False)
+        assert (await handoff.deliver("shop")).handed == 1
+    assert len({key for key, _, _ in receiver.got}) == 3
+
+
+async def test_a_version_that_is_sent_again_keeps_its_key(ledger: Ledger, database: Database) -> None:
+    """Sent, and not noted; once more after the same version was shown on another page."""
+    keys: list[str] = []
+
+    class Forgetful(Receiver):
+        async def hand_on(self, key: str, payload: bytes) -> None:
+            keys.append(key)
+            if len(keys) < 3:
+                raise TransientError("the answer broke off")
+
+    handoff = Handoff(database, Forgetful())
+    await apply(ledger, database, thing("a"))
+    for _ in range(3):
+        await handoff.deliver("shop")
+        await apply(ledger, database, thing("a"))
+        await rows(database, DUE)
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+DUE = "with due as (update sync.outbox set next_attempt_at = now() where status = 'waiting') select 1"
 
 
 @pytest.mark.parametrize("connections", [1, 3])
