@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import random
@@ -17,8 +16,9 @@ import yaml
 
 from sync_pipeline.contracts import load_contract
 from sync_pipeline.gateway.client import Gateway
+from sync_pipeline.handoff.courier import Courier
 from sync_pipeline.handoff.receiver import receiver_of
-from sync_pipeline.kernel.clock import Clock, SystemClock, sleep_unless
+from sync_pipeline.kernel.clock import Clock, SystemClock
 from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import QuotaNode
@@ -39,7 +39,6 @@ from sync_pipeline.trust.secrets import SecretProvider
 from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, contract_of, with_environment
 
 DEFS = Path(__file__).parent / "defs"
-DELIVER_EVERY_S = 2.0
 COMPONENT = "sync_pipeline.components.VendorConnection"
 FOLDER = "dagster.DefsFolderComponent"
 DOCUMENTS = ("defs.yaml", "defs.yml")
@@ -200,35 +199,21 @@ class Runtime:
         session_id: str | None = None,
     ) -> SessionReport:
         _calm_collector()
-        async with self._handing_on(setup), self.gateway(setup) as gateway:
+        async with self._handing_on(setup) as courier, self.gateway(setup) as gateway:
             session = self.session(setup, gateway, options, progress=progress, session_id=session_id)
             report = await session.run(feeds)
-            return replace(report, asks=gateway.asked, asking_s=gateway.asking_s)
+            report = replace(report, asks=gateway.asked, asking_s=gateway.asking_s)
+        return report if courier is None else replace(report, handoff_error=courier.error)
 
     @asynccontextmanager
-    async def _handing_on(self, setup: Setup) -> AsyncIterator[None]:
-        """Deliver the outbox while the session runs, and what is left when it ends."""
+    async def _handing_on(self, setup: Setup) -> AsyncIterator[Courier | None]:
+        """Deliver the outbox while the session runs, and what is left when it ends; None where nobody receives it."""
         if setup.receiver is None:
-            yield
+            yield None
             return
-        async with receiver_of(
-            setup, database=self.database, secrets=self.secrets, now=self.clock.now, crash=self.crash
-        ) as handoff:
-            name = setup.connection.name
-            stop = asyncio.Event()
-
-            async def deliver() -> None:
-                while not stop.is_set():
-                    await handoff.deliver(name, stop=stop)
-                    await sleep_unless(stop, self.clock, DELIVER_EVERY_S)
-
-            task = asyncio.create_task(deliver())
-            try:
-                yield
-            finally:
-                stop.set()
-                await asyncio.gather(task, return_exceptions=True)
-            await handoff.deliver(name)
+        opened = receiver_of(setup, database=self.database, secrets=self.secrets, now=self.clock.now, crash=self.crash)
+        async with opened as handoff, Courier(handoff, setup.connection.name, self.clock) as courier:
+            yield courier
 
 
 def _left(known: tuple[int, float] | None, bears: float | None) -> Left | None:

@@ -19,7 +19,7 @@ from sync_pipeline.cli.truth import NoTruth, compare, reach
 from sync_pipeline.gateway.credentials import credentials
 from sync_pipeline.gateway.static_source import StaticSource
 from sync_pipeline.kernel.canonical import Counts
-from sync_pipeline.kernel.errors import ConfigurationError, Deferred
+from sync_pipeline.kernel.errors import ConfigurationError, Deferred, SyncError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.runtime import Runtime, load_setups, open_runtime
 from sync_pipeline.sessions.reading import start_again
@@ -92,8 +92,8 @@ async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_
 
 
 def raise_for(report: SessionReport) -> None:
-    """Raise what kept a feed from its horizon, so that the exit code says it."""
-    error = deciding(feed.error for feed in report.feeds.values())
+    """Raise what kept a feed from its horizon, or changes from their receiver, so that the exit code says it."""
+    error = deciding(report.errors())
     if error is not None:
         raise error
 
@@ -117,10 +117,9 @@ def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) ->
                 "session": report.session,
                 "feeds": feeds,
                 "errors": {
-                    name: {"class": type(source.error).__name__, "message": str(source.error)}
-                    for name, source in report.feeds.items()
-                    if source.error is not None
+                    name: described(source.error) for name, source in report.feeds.items() if source.error is not None
                 },
+                "handoff_error": described(report.handoff_error) if report.handoff_error is not None else None,
                 "held_by_another_worker": [f"{report.connection}/{name}" for name in held],
                 "seconds": round((report.ended_at - report.started_at).total_seconds(), 3),
             }
@@ -138,6 +137,13 @@ def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) ->
             console.print(f"{report.connection}/{name}: {source.error}", style="yellow")
         elif source.error is not None:
             console.print(f"{report.connection}/{name}: {type(source.error).__name__}: {source.error}", style="red")
+    if report.handoff_error is not None:
+        what = f"{type(report.handoff_error).__name__}: {report.handoff_error}"
+        console.print(f"{report.connection}, handing on: {what}", style="red")
+
+
+def described(error: SyncError) -> Mapping[str, str]:
+    return {"class": type(error).__name__, "message": str(error)}
 
 
 async def select(database: Database, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -133,6 +133,9 @@ async def _poll(
     for name, feed in report.feeds.items():
         if feed.error is not None:
             context.log.warning("%s/%s: %s: %s", setup.connection.name, name, type(feed.error).__name__, feed.error)
+    if report.handoff_error is not None:
+        error = report.handoff_error
+        context.log.warning("%s, handing on: %s: %s", setup.connection.name, type(error).__name__, error)
     try:
         report.raise_for_fault()
     except SyncError as error:

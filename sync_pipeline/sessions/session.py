@@ -79,12 +79,19 @@ class SessionReport:
     """Times that the store was asked for grants."""
     asking_s: float = 0.0
     """Seconds that it took to answer."""
+    handoff_error: SyncError | None = None
+    """What ended the last attempt to hand on; the changes wait. An outage of the receiver is none."""
 
     def raise_for_fault(self) -> None:
         """Raise the first error that an operator must act on; what waits or may pass by itself is only reported."""
-        for report in self.feeds.values():
-            if isinstance(report.error, ClientFault | PermanentError):
-                raise report.error
+        for error in self.errors():
+            if isinstance(error, ClientFault | PermanentError):
+                raise error
+
+    def errors(self) -> list[SyncError]:
+        """Those of the feeds, then that of handing on."""
+        found = [*(report.error for report in self.feeds.values()), self.handoff_error]
+        return [error for error in found if error is not None]
 
 
 Progress = Callable[[str, PollResult], None]
