@@ -182,6 +182,16 @@ async def test_only_the_version_that_is_lost_becomes_a_dead_letter(ledger: Ledge
     assert await rows(database, DEAD) == [("a", "waiting")]
 
 
+async def test_what_another_worker_is_at_is_left_to_the_next_look(ledger: Ledger, database: Database) -> None:
+    await apply(ledger, database, thing("a"))
+    await Handoff(database, Receiver()).deliver("shop")
+    await rows(database, LOSE, ["a"])
+    async with database.transaction() as conn:
+        await conn.execute("select pg_advisory_xact_lock(hashtextextended('handoff:shop/things/a', 0))")
+        assert await find_lost(database, target(handoff=True)) == 0
+    assert await find_lost(database, target(handoff=True)) == 1
+
+
 async def test_of_a_row_that_is_distrusted_nothing_is_said(ledger: Ledger, database: Database) -> None:
     """Its hash is gone until the vendor shows it again: a repair that could not be finished loses no effect."""
     await apply(ledger, database, thing("a"))
