@@ -5,7 +5,7 @@ from __future__ import annotations
 CODES = {
     "NOT_AN_OBJECT": "the record is not a JSON object",
     "DUPLICATE_KEY": "a key stands twice in one object, so that readers disagree on its value",
-    "NOT_A_NUMBER": "NaN or Infinity, which JSON does not have",
+    "NOT_A_NUMBER": "NaN or Infinity, which JSON does not have, or a number so large that it reads as such",
     "LONE_SURROGATE": "half of a UTF-16 pair, which is no character",
     "INVALID_UTF8": "bytes that are not UTF-8",
     "INVALID_JSON": "the record is not JSON",

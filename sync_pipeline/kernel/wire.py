@@ -8,6 +8,7 @@ path. The slow path finds the bytes of each record without recursion and parses 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -187,7 +188,9 @@ def _strict(raw: bytes) -> Any:
     except UnicodeDecodeError:
         raise _Fault("INVALID_UTF8") from None
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, parse_float=_fraction
+        )
     except _Fault:
         raise
     except (ValueError, RecursionError):
@@ -218,6 +221,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> Any:
     raise _Fault("NOT_A_NUMBER")
+
+
+def _fraction(digits: str) -> float:
+    """JSON has no largest number, floats do: beyond it stands infinity, which would be written again as null."""
+    value = float(digits)
+    if math.isinf(value):
+        raise _Fault("NOT_A_NUMBER")
+    return value
 
 
 def _integer(digits: str) -> int:
