@@ -30,7 +30,7 @@ BARE_LONG_NUMBER = re.compile(rb"[\[:,]\s*-?\d{19}")
 LARGE_PAGE = 8_000_000
 """Bytes above which a page is taken apart record by record, so that the limit on a record holds."""
 
-KEY = b'":'
+QUOTE = b'"'
 LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -112,7 +112,8 @@ def _whole(body: bytes) -> Any:
         return None
     if LONG_NUMBER in body.translate(ZEROS) and BARE_LONG_NUMBER.search(body):
         return None
-    return document if written.count(KEY) == body.count(KEY) else None
+    # Each text is written with the quotes it came with (the other spelling went above): fewer means that a key was dropped.
+    return document if written.count(QUOTE) == body.count(QUOTE) else None
 
 
 def _slowly(body: bytes, records_path: tuple[str, ...]) -> tuple[dict[str, Any], list[RawRecord]]:
@@ -235,6 +236,6 @@ def _integer(digits: str) -> int:
     if len(digits) > 20:
         raise _Fault("INT_OUT_OF_RANGE")
     value = int(digits)
-    if not -(2**63) <= value < 2**63:
+    if not -(2**63) <= value < 2**64:  # as the fast path: what 64 bits hold, with a sign or without
         raise _Fault("INT_OUT_OF_RANGE")
     return value
