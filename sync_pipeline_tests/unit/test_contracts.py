@@ -95,7 +95,7 @@ def test_an_attendee_in_canonical_form() -> None:
         "EUR",
     )
     assert str(row["amount"]) == "34.11"
-    assert json.loads(row["metadata"])["barcodes"][0]["barcode"] == "5500000305183072999"
+    assert json.loads(row["metadata"])["barcodes"] == [{"status": "unused"}]
 
 
 def test_sentinels_stand_for_what_is_not_given() -> None:
@@ -216,6 +216,21 @@ def test_a_ticket_refunded_only_in_its_barcodes_is_refunded(ticket: dict[str, An
     assert named(made, check(made, RawRecord({**ORDER, "attendees": [ticket]})))["payment_status"] == expected
     with_another = {**ORDER, "attendees": [ticket, coded("used")]}
     assert named(made, check(made, RawRecord(with_another)))["payment_status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("more", [{}, {"refunded": True}, {"cancelled": True}])
+def test_a_code_that_opens_the_door_is_not_kept_whatever_became_of_the_ticket(more: dict[str, Any]) -> None:
+    made = contract("eventbrite:AttendeeContract")
+    printed = {"barcode": "door-code", "status": "used", "checkin_type": 0, "is_printed": True}
+    outcomes = made.check([RawRecord({**ATTENDEE, **more, "barcodes": [printed, printed]})] * 2)
+    for outcome in outcomes:
+        row = named(made, outcome)
+        assert "door-code" not in str(row)
+        assert json.loads(row["metadata"])["barcodes"] == [{"status": "used", "checkin_type": 0, "is_printed": True}] * 2
+    assert made.drift() == frozenset()
+    refused = check(made, RawRecord({**ATTENDEE, **more, "barcodes": {"barcode": "door-code"}}))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("WRONG_TYPE", "barcodes")]
 
 
 def test_barcodes_that_are_none_are_a_wrong_type() -> None:
