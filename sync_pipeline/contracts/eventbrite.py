@@ -150,12 +150,16 @@ def names(holder: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def gross(costs: Any) -> dict[str, Any]:
-    """Amount and currency of `costs.gross`."""
+    """Amount and currency of `costs.gross`. Raises Refused for an amount without a currency, which alone says what its smallest
+    unit is."""
     paid = member(member(costs, "costs").get("gross"), "costs.gross")
     if not paid:
         return {}
     code = at("costs.gross.currency", fields.currency, paid.get("currency"))
-    return {"currency": code, "amount": str(at("costs.gross.value", fields.minor_units, paid.get("value"), code))}
+    value = at("costs.gross.value", fields.minor_units, paid.get("value"), code)
+    if value and code == fields.NO_CURRENCY:
+        raise Refused("MISSING_FIELD", "costs.gross.currency")
+    return {"currency": code, "amount": str(value)}
 
 
 def _rest(record: Mapping[str, Any], used: frozenset[str]) -> dict[str, Any]:

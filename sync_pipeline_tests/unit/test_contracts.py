@@ -110,6 +110,18 @@ def test_yen_have_no_cents() -> None:
     assert str(named(made, check(made, RawRecord(ORDER)))["amount"]) == "3411"
 
 
+@pytest.mark.parametrize("name", ["Attendee", "Order"])
+@pytest.mark.parametrize("currency", [{}, {"currency": None}, {"currency": ""}, {"currency": "XXX"}])
+def test_cents_of_no_currency_are_no_amount(name: str, currency: dict[str, Any]) -> None:
+    made = contract(f"eventbrite:{name}Contract")
+    good = ATTENDEE if name == "Attendee" else ORDER
+    refused = check(made, RawRecord({**good, "costs": {"gross": {"value": 432, **currency}}}))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("MISSING_FIELD", "costs.gross.currency")]
+    free = named(made, check(made, RawRecord({**good, "costs": {"gross": {"value": 0, **currency}}})))
+    assert (free["amount"], free["currency"]) == ("0", "XXX")
+
+
 @pytest.mark.parametrize("feed", CONTRACTS)
 def test_every_malformed_kind_is_refused_with_a_code_and_no_value(feed: str) -> None:
     name, good = CONTRACTS[feed]
