@@ -25,6 +25,9 @@ MAX_AMOUNT = Decimal(10) ** 10
 MAX_EXPONENT = 40
 """Places before or after the point that an amount may be written with: no real one has so many."""
 
+DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE).fullmatch
+"""What an amount looks like. Python's Decimal also takes `1_000` and the digits of all scripts, which no vendor means."""
+
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -184,11 +187,12 @@ def amount(value: Any) -> Decimal:
     if type(value) is int:
         found = Decimal(value)
     elif type(value) is str:
-        if len(value) > 40:
+        digits = value.strip()
+        if len(value) > 40 or not DECIMAL(digits):
             raise Refused("INVALID_MONEY")
         try:
-            found = Decimal(value)
-        except InvalidOperation:
+            found = Decimal(digits)
+        except InvalidOperation:  # an exponent of thirty digits
             raise Refused("INVALID_MONEY") from None
     else:
         raise Refused("WRONG_TYPE")

@@ -57,7 +57,7 @@ class MappedContract(RegistrationContract):
         id_path = options.fields["vendor_id"]
         known = None if options.known is None else frozenset(options.known) | {part[0] for _, part in self._nested}
         super().__init__(
-            version=f"mapped-3+{digest}+tiers-{tiers.version}",
+            version=f"mapped-4+{digest}+tiers-{tiers.version}",
             mapping=self.map_record,
             identify=lambda record: reach(record, id_path.split(".")),
             paths={**options.fields, "payment_status": options.status},

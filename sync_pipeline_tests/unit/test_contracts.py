@@ -238,7 +238,9 @@ def test_a_code_that_opens_the_door_is_not_kept_whatever_became_of_the_ticket(mo
     for outcome in outcomes:
         row = named(made, outcome)
         assert "door-code" not in str(row)
-        assert json.loads(row["metadata"])["barcodes"] == [{"status": "used", "checkin_type": 0, "is_printed": True}] * 2
+        assert (
+            json.loads(row["metadata"])["barcodes"] == [{"status": "used", "checkin_type": 0, "is_printed": True}] * 2
+        )
     assert made.drift() == frozenset()
     refused = check(made, RawRecord({**ATTENDEE, **more, "barcodes": {"barcode": "door-code"}}))
     assert isinstance(refused, Rejection)
@@ -425,6 +427,22 @@ def test_nothing_has_one_form() -> None:
 
 @pytest.mark.parametrize(("given", "expected"), [("1e3", "1000"), ("-1E+9", "-1000000000"), ("1e-4", "0.0001")])
 def test_amounts_are_written_plainly(given: str, expected: str) -> None:
+    assert str(fields.amount(given)) == expected
+
+
+@pytest.mark.parametrize(
+    "loose", ["1_000", "１２", "٣.٥", "٠", "1e٣", "5,00", "0x10", ".", "1e", "", " ", "1 000", "\u22125"]
+)
+def test_only_plain_digits_are_an_amount(loose: str) -> None:
+    refused = check(contract("pretix:OrderContract"), RawRecord({**PRETIX, "total": loose}))
+    assert isinstance(refused, Rejection)
+    assert [(problem.code, problem.path) for problem in refused.problems] == [("INVALID_MONEY", "total")]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(" 5 ", "5"), ("+5", "5"), ("5.", "5"), (".50", "0.50"), ("-1.50", "-1.50")]
+)
+def test_amounts_that_are_written_otherwise(given: str, expected: str) -> None:
     assert str(fields.amount(given)) == expected
 
 
