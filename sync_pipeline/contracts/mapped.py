@@ -52,10 +52,11 @@ class MappedContract(RegistrationContract):
         self._nested = [(name, path.split(".")) for name, path in options.fields.items() if "." in path]
         self._constants = {"kind": "attendee", **options.constants}
         self._epoch = options.timestamps == "epoch"
-        self._used = {path for _, path in direct} | {options.status}
+        self._used = {path for _, path in direct} | ({options.status} if "." not in options.status else set())
         digest = hashlib.sha256(orjson.dumps(options.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
         id_path = options.fields["vendor_id"]
-        known = None if options.known is None else frozenset(options.known) | {part[0] for _, part in self._nested}
+        heads = {parts[0] for _, parts in self._nested} | {self._status_path[0]}
+        known = None if options.known is None else frozenset(options.known) | heads
         super().__init__(
             version=f"mapped-4+{digest}+tiers-{tiers.version}",
             mapping=self.map_record,
@@ -82,7 +83,8 @@ class MappedContract(RegistrationContract):
         values["tier"] = self._tier(*[values.get(name) for name in TIER_BY])
         if self._epoch:
             for name in ("created_at", "modified_at"):
-                moment: datetime = at(name, fields.epoch_instant, values.get(name))
+                path = self._paths.get(name, name)
+                moment: datetime = at(path, fields.epoch_instant, values.get(name))
                 values[name] = moment.isoformat()
         used = self._used
         return Mapped(values, {name: value for name, value in record.items() if name not in used})

@@ -603,6 +603,35 @@ def test_a_mapped_record() -> None:
     assert refused.vendor_id == "7"
 
 
+FLAT: dict[str, Any] = {
+    "id": 7,
+    "event": {"id": "e"},
+    "created": "2026-01-01T00:00:00Z",
+    "changed": "2026-01-02T00:00:00Z",
+}
+
+
+def test_the_object_that_holds_the_status_is_no_drift() -> None:
+    made = contract("mapped:MappedContract", **{**MAPPED, "status": "payment.status", "known": ["id"]})
+    record = {**FLAT, "payment": {"status": "paid", "by": "card"}, "payment.status": "kept", "new": 1}
+    row = named(made, check(made, RawRecord(record)))
+    assert made.drift() == {"new", "payment.status"}
+    kept = json.loads(row["metadata"])
+    assert (kept["payment"], kept["payment.status"]) == (record["payment"], "kept")
+
+
+@pytest.mark.parametrize("wrong", ["created", "changed"])
+def test_an_epoch_is_refused_by_its_path(wrong: str) -> None:
+    paths = {**MAPPED["fields"], "created_at": "times.created", "modified_at": "times.changed"}
+    made = contract("mapped:MappedContract", **{**MAPPED, "fields": paths, "timestamps": "epoch"})
+    record = {"id": 7, "event": {"id": "e"}, "state": "paid", "times": {"created": 1.7e9, "changed": 1_700_000_000}}
+    assert isinstance(check(made, RawRecord(record)), Canonical)
+    for value, code in (("soon", "WRONG_TYPE"), (None, "MISSING_FIELD"), (1e300, "INVALID_TIMESTAMP")):
+        refused = check(made, RawRecord({**record, "times": {**record["times"], wrong: value}}))
+        assert isinstance(refused, Rejection)
+        assert [(problem.code, problem.path) for problem in refused.problems] == [(code, f"times.{wrong}")]
+
+
 @pytest.mark.parametrize(
     ("path", "options", "sentence"),
     [
