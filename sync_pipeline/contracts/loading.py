@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from sync_pipeline.contracts.mapped import FIELDS, MappedContract, MappedOptions
+from sync_pipeline.contracts.mapped import FIELDS, MappedContract, MappedOptions, fault_of_constant
 from sync_pipeline.contracts.tiers import tiers_at
 from sync_pipeline.kernel.canonical import Contract
 from sync_pipeline.kernel.errors import ConfigurationError
@@ -74,4 +74,17 @@ def _mapped(options: Mapping[str, Any], connection: str) -> MappedOptions:
         raise ConfigurationError(
             f"connection {connection}: contract_options.fields needs 'vendor_id'; as a constant it would make one record of all"
         )
+    _check_constants(found, connection)
     return found
+
+
+def _check_constants(options: MappedOptions, connection: str) -> None:
+    for name, value in options.constants.items():
+        if name in options.fields:
+            raise ConfigurationError(
+                f"connection {connection}: contract_options has {name!r} in fields and in constants; take it out of one of them"
+            )
+        if fault := fault_of_constant(options, name):
+            raise ConfigurationError(
+                f"connection {connection}: contract_options.constants.{name} cannot be {value!r}: {fault}"
+            )

@@ -9,15 +9,17 @@ from datetime import datetime
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sync_pipeline.contracts import fields
+from sync_pipeline.contracts.codes import CODES
 from sync_pipeline.contracts.fields import Refused, at
 from sync_pipeline.contracts.registration import Mapped, PaymentStatus, Registration, RegistrationContract, Whole
 from sync_pipeline.contracts.tiers import Tier, TierMap
 from sync_pipeline.kernel.wire import reach
 
 TIER_BY = ("kind", "event_id", "ticket_sku", "ticket_name")
+INSTANTS = ("created_at", "modified_at")
 FIELDS = frozenset(Registration.model_fields) - {"tier", "payment_status"}
 
 
@@ -36,6 +38,24 @@ class MappedOptions(BaseModel):
     known: tuple[str, ...] | None = Field(
         None, description="Further fields that are no drift; default: drift is not reported."
     )
+
+
+def fault_of_constant(options: MappedOptions, name: str) -> str | None:
+    """What the model has against a constant, in words: it would refuse every record for it."""
+    value = options.constants[name]
+    try:
+        if options.timestamps == "epoch" and name in INSTANTS:
+            fields.epoch_instant(value)
+        else:
+            Registration.model_validate({name: value})
+    except Refused as refused:
+        return CODES[refused.code]
+    except ValidationError as error:  # of the fields that are missing here, too
+        for detail in error.errors(include_url=False, include_input=False):
+            if detail["loc"] == (name,):
+                cause = detail.get("ctx", {}).get("error")
+                return CODES[cause.code] if isinstance(cause, Refused) else detail["msg"]
+    return None
 
 
 class MappedContract(RegistrationContract):
@@ -82,7 +102,7 @@ class MappedContract(RegistrationContract):
             values["order_id"] = values["vendor_id"]
         values["tier"] = self._tier(*[values.get(name) for name in TIER_BY])
         if self._epoch:
-            for name in ("created_at", "modified_at"):
+            for name in INSTANTS:
                 path = self._paths.get(name, name)
                 moment: datetime = at(path, fields.epoch_instant, values.get(name))
                 values[name] = moment.isoformat()
@@ -102,7 +122,7 @@ class MappedContract(RegistrationContract):
         given.setdefault("order_id", given.get("vendor_id", nothing))
         given["tier"] = list(map(self._tier, *[given.get(name, nothing) for name in TIER_BY]))
         if self._epoch:
-            for name in ("created_at", "modified_at"):
+            for name in INSTANTS:
                 given[name] = [_written(value) for value in given.get(name, nothing)]
         used = self._used
         rest = [{name: value for name, value in record.items() if name not in used} for record in records]

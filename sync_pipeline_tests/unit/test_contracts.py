@@ -632,6 +632,23 @@ def test_an_epoch_is_refused_by_its_path(wrong: str) -> None:
         assert [(problem.code, problem.path) for problem in refused.problems] == [(code, f"times.{wrong}")]
 
 
+def fixed_at(moment: Any, timestamps: str = "iso") -> dict[str, Any]:
+    """A mapping whose records were all made at one time."""
+    found = {name: path for name, path in MAPPED["fields"].items() if name != "created_at"}
+    return {**MAPPED, "fields": found, "constants": {"created_at": moment}, "timestamps": timestamps}
+
+
+def test_constants_that_every_record_can_have() -> None:
+    constants = {"kind": "order", "currency": "EUR", "amount": 5, "quantity": 2, "order_id": 3, "ticket_sku": "S", "locale": "de",
+                 "checked_in": True, "phone": "", "last_name": "A\tB"}  # fmt: skip
+    made = contract("mapped:MappedContract", **MAPPED, constants=constants)
+    row = named(made, check(made, RawRecord({**FLAT, "state": "paid"})))
+    assert (row["kind"], row["currency"], row["amount"], row["quantity"]) == ("order", "EUR", "5", "2")
+    made = contract("mapped:MappedContract", **fixed_at(1_700_000_000, "epoch"))
+    row = named(made, check(made, RawRecord({**FLAT, "state": "paid", "changed": 1_700_000_001})))
+    assert row["created_at"].startswith("2023-11-14T22:13:20")
+
+
 @pytest.mark.parametrize(
     ("path", "options", "sentence"),
     [
@@ -649,6 +666,44 @@ def test_an_epoch_is_refused_by_its_path(wrong: str) -> None:
                 "constants": {"vendor_id": "x"},
             },
             "fields needs 'vendor_id'; as a constant",
+        ),
+        (
+            "mapped:MappedContract",
+            {**MAPPED, "constants": {"email": "a@b.example"}},
+            "'email' in fields and in constants",
+        ),
+        (
+            "mapped:MappedContract",
+            {**MAPPED, "constants": {"kind": "orders"}},
+            "constants.kind cannot be 'orders': .*'order' or",
+        ),
+        (
+            "mapped:MappedContract",
+            {**MAPPED, "constants": {"currency": "EURO"}},
+            "currency cannot be 'EURO': not an ISO 4217 code",
+        ),
+        ("mapped:MappedContract", {**MAPPED, "constants": {"quantity": True}}, "constants.quantity cannot be True: "),
+        (
+            "mapped:MappedContract",
+            {**MAPPED, "constants": {"order_id": " "}},
+            "constants.order_id cannot be ' ': a required field",
+        ),
+        (
+            "mapped:MappedContract",
+            {**MAPPED, "constants": {"amount": "1_0"}},
+            "constants.amount cannot be '1_0': an amount that",
+        ),
+        (
+            "mapped:MappedContract",
+            {**MAPPED, "constants": {"ticket_sku": 7}},
+            "constants.ticket_sku cannot be 7: a field has another type",
+        ),
+        ("mapped:MappedContract", fixed_at("yesterday"), "constants.created_at cannot be 'yesterday': not an instant"),
+        ("mapped:MappedContract", fixed_at(1_700_000_000), "constants.created_at cannot be 1700000000: a field has"),
+        (
+            "mapped:MappedContract",
+            fixed_at("2026-01-01T00:00:00Z", "epoch"),
+            "constants.created_at cannot be '2026-.*: a field has",
         ),
         ("eventbrite:OrderContract", {"tiers": "gone.yaml"}, "cannot be read"),
         ("eventbrite:OrderContract", {"tiers": 5}, "tiers must be the name of a file"),
