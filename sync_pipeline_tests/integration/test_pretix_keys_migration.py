@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import orjson
 import psycopg
 import pytest
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 import sync_pipeline.store.migrate as migration
 from sync_pipeline.store.embedded import Embedded
+from sync_pipeline_tests.integration.migration_setting import store_before
 
-FOLDER = Path(migration.__file__).parent / "migrations"
 NEW = "0008_pretix_keys_and_open_deltas.sql"
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def before(server: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A database with every migration before this one."""
-    name = f"test_{uuid.uuid4().hex[:16]}"
-    url = server.ensure(name)
-    files = {path.name: path.read_text() for path in FOLDER.glob("*.sql") if path.name < NEW}
-    with monkeypatch.context() as patched:
-        patched.setattr(migration, "_files", lambda: files)
-        migration.migrate(url)
-    yield url
-    with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+def before(server: Embedded) -> Iterator[str]:
+    with store_before(server, NEW) as url:
+        yield url
 
 
 def put(
