@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 
 from sync_pipeline.gateway.exchange import Pair
@@ -165,6 +167,8 @@ class Lock:
             crash.reach(CrashPoint.REFRESH_BEFORE_COMMIT)
             await self._conn.commit()
         except LOST:
+            with contextlib.suppress(psycopg.Error):  # one that lives goes on to hold the lock, and must give it back
+                await self._conn.rollback()
             return await self._store._keep(state, pair, expected)
         crash.reach(CrashPoint.REFRESH_AFTER_COMMIT)
         return written

@@ -2,7 +2,8 @@
 
     SyncError
     ├── TransientError     the vendor or the network failed; the same request may succeed later
-    │   └── ReceiverAway     the receiver of handed-on changes takes none of them now
+    │   ├── ReceiverAway     the receiver of handed-on changes takes none of them now
+    │   └── TransactionConflict  the database gave up a transaction for another one; it may be done again at once
     ├── ClientFault        our side is wrong and an operator must act
     │   ├── ConfigurationError   YAML, environment, database URL
     │   ├── AuthenticationError  the vendor refused our credential
@@ -55,6 +56,15 @@ class TransientError(SyncError):
 
 class ReceiverAway(TransientError):
     """The receiver, or the way to it, takes nothing that it is handed, whichever registration it was asked with."""
+
+
+class TransactionConflict(TransientError):
+    """Two transactions stood in each other's way (a deadlock, a serialization failure) and the database gave up this one: nothing
+    of it was done, and the connection lives. Done again, from its first statement, it is likely to succeed."""
+
+    def __init__(self, message: str, *, sqlstate: str | None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class ClientFault(SyncError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from sync_pipeline.kernel.errors import ConfigurationError, StoreRefused, TransientError
+from sync_pipeline.kernel.errors import ConfigurationError, StoreRefused, SyncError, TransactionConflict, TransientError
 from sync_pipeline.store.embedded import Embedded, data_dir
 
 CONNECT_TIMEOUT_S = 10
@@ -32,7 +32,17 @@ IDLE_S = 120.0
 sleeps, a SIGSTOP), and its locks hold up the worker that took its lease."""
 
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
-"""The errors that say that a connection is gone, and with it the transaction on it."""
+"""The errors that say that a transaction is gone, and mostly the connection with it."""
+
+CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+"""Those of them by which the server gives up one transaction for another: their connection lives."""
+
+GONE = ("08", "57P0", "25P03")
+"""How the codes begin by which a server says that it ends a connection. One that is gone without a word has none."""
+
+REFUSED = "54"
+"""How the codes begin of statements that go over a limit of the server, as a value that is too long for an index does: each
+time anew, though psycopg has these errors among those that may pass."""
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -95,26 +105,25 @@ class Database:
     async def transaction(self, *, patience_s: float = PATIENCE_S) -> AsyncIterator[AsyncConnection[Any]]:
         """One transaction: committed when the block ends, rolled back when it raises.
 
-        Raises TransientError when the connection is lost or none is free in `patience_s`, StoreRefused when the database
-        refuses a statement.
+        Raises TransientError when the connection is lost or none is free in `patience_s`, TransactionConflict when the
+        database gave it up for another one, StoreRefused when it refuses a statement.
         """
-        with _in_our_words(patience_s):
-            async with self._transactions.connection(timeout=patience_s) as conn:
-                yield conn
+        async with self._in_our_words(patience_s), self._transactions.connection(timeout=patience_s) as conn:
+            yield conn
 
     async def statement(
         self, query: str, parameters: Mapping[str, Any], *, patience_s: float = PATIENCE_S
     ) -> list[tuple[Any, ...]]:
-        """One statement, committed by itself: one round trip instead of three. Its rows. After a deadlock it is done again;
+        """One statement, committed by itself: one round trip instead of three. Its rows. After a conflict it is done again;
         raises as `transaction` does."""
-        with _in_our_words(patience_s):
+        async with self._in_our_words(patience_s):
             # Not `connection()`, which ends a transaction that there is none of; and rows in the server's own form: what a
             # grant waits for is as much this side's work as the server's.
             conn, self._in_hand = self._in_hand, None
             if conn is None:
                 conn = await self._statements.getconn(timeout=patience_s)
             try:
-                cursor = await _in_spite_of_deadlocks(conn, query, parameters)
+                cursor = await _in_spite_of_conflicts(conn, query, parameters)
                 return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
             finally:
                 idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
@@ -123,8 +132,20 @@ class Database:
                 else:
                     await self._statements.putconn(conn)
 
+    @asynccontextmanager
+    async def _in_our_words(self, patience_s: float) -> AsyncIterator[None]:
+        try:
+            yield
+        except PoolTimeout:
+            raise TransientError(
+                f"no database connection became free in {patience_s:g} s; the transaction was not begun and will be tried "
+                "again"
+            ) from None
+        except psycopg.Error as error:
+            raise _told(error) from None
 
-async def _in_spite_of_deadlocks(
+
+async def _in_spite_of_conflicts(
     conn: AsyncConnection[Any], query: str, parameters: Mapping[str, Any]
 ) -> AsyncCursor[Any]:
     """Not an outage: the server ended the statement to let another one go on, and nothing of it was done. Several times, since
@@ -132,30 +153,38 @@ async def _in_spite_of_deadlocks(
     for _ in range(DEADLOCKS):
         try:
             return await conn.execute(query, parameters, binary=True)
-        except psycopg.errors.DeadlockDetected:
+        except CONFLICTS:
             continue
     return await conn.execute(query, parameters, binary=True)
 
 
-@contextmanager
-def _in_our_words(patience_s: float) -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeout:
-        raise TransientError(
-            f"no database connection became free in {patience_s:g} s; the transaction was not begun and will be tried again"
-        ) from None
-    except LOST as error:
-        raise TransientError(
-            f"the database connection was lost ({type(error).__name__}); the transaction was rolled back and its work will "
-            "be done again"
-        ) from None
-    except psycopg.Error as error:  # Postgres quotes rows in its details and in the context of a COPY
-        raise StoreRefused(
-            f"the database refused a statement ({type(error).__name__}, SQLSTATE {error.sqlstate or 'none'}); the transaction "
-            "was rolled back and is tried again, with the same result until the cause is removed: the server's log names it",
+def _is_gone(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, and not only the transaction on it."""
+    return isinstance(error, LOST) and (error.sqlstate is None or error.sqlstate.startswith(GONE))
+
+
+def _told(error: psycopg.Error) -> SyncError:
+    """An error of the tree, by class and SQLSTATE alone: Postgres quotes rows in its details and in the context of a COPY."""
+    name, named = type(error).__name__, f"{type(error).__name__}, SQLSTATE {error.sqlstate or 'none'}"
+    if isinstance(error, CONFLICTS):
+        return TransactionConflict(
+            f"the database gave up this transaction for another one ({named}); nothing of it was done, and its work will be "
+            "done again",
             sqlstate=error.sqlstate,
-        ) from None
+        )
+    if _is_gone(error):
+        return TransientError(
+            f"the database connection was lost ({name}); the transaction was rolled back and its work will be done again"
+        )
+    if isinstance(error, LOST) and not (error.sqlstate or "").startswith(REFUSED):
+        return TransientError(
+            f"the database could not do a statement ({named}); the transaction was rolled back and its work will be done again"
+        )
+    return StoreRefused(
+        f"the database refused a statement ({named}); the transaction was rolled back and is tried again, with the same result "
+        "until the cause is removed: the server's log names it",
+        sqlstate=error.sqlstate,
+    )
 
 
 def text_array(values: Sequence[str]) -> str:
