@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -44,6 +45,10 @@ REFUSED = "54"
 """How the codes begin of statements that go over a limit of the server, as a value that is too long for an index does: each
 time anew, though psycopg has these errors among those that may pass."""
 
+LOOK_S = 2.0
+"""Longest that a caller waits until the pools are rid of their dead connections: a host that is gone without a word leaves
+each of them silent."""
+
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
@@ -57,6 +62,8 @@ class Database:
         self._in_hand: AsyncConnection[Any] | None = None
         """The connection of the last statement. Taken from the pool and given back each time it would cost a grant a
         twentieth of a millisecond."""
+        self._looking: asyncio.Task[None] | None = None
+        """Looks for dead connections in the pools."""
 
     @classmethod
     @asynccontextmanager
@@ -95,6 +102,9 @@ class Database:
 
     async def close(self) -> None:
         """Whoever asks later is told that the store is away."""
+        if self._looking is not None:
+            await asyncio.wait({self._looking}, timeout=LOOK_S)
+            self._looking.cancel()
         conn, self._in_hand = self._in_hand, None
         if conn is not None:
             await self._statements.putconn(conn)
@@ -142,7 +152,24 @@ class Database:
                 "again"
             ) from None
         except psycopg.Error as error:
+            if _is_gone(error):
+                await self._drop_dead()
             raise _told(error) from None
+
+    async def _drop_dead(self) -> None:
+        """A server that has been restarted has left every idle connection dead, and each would cost whoever takes it next a
+        failure. One look at a time, in a task of its own: cut off with its caller, it would lose what it looks at."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        await asyncio.wait({self._looking}, timeout=LOOK_S)
+
+    async def _look(self) -> None:
+        conn, self._in_hand = self._in_hand, None
+        if conn is not None:
+            await self._statements.putconn(conn)
+        for pool in (self._transactions, self._statements):
+            if not pool.closed:
+                await pool.check()
 
 
 async def _in_spite_of_conflicts(
