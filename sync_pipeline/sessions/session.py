@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -146,13 +146,25 @@ class Session:
             for task in polling:
                 task.cancel()
             await asyncio.gather(*polling, return_exceptions=True)
-        targets = self._setup.targets()
-        dead = await self._effects.ledger.expire_held(targets, ttl_s=self._options.held_ttl_s)
-        for target in targets:
-            await self._effects.ledger.note_drift(target)
+        dead = await self._tidied()
         return SessionReport(
             self.id, self._setup.connection.name, started, self._clock.now(), reports, dead_lettered=dead
         )
+
+    async def _tidied(self) -> int:
+        """What is done once a session; returns how many held records were given up. A store that is away hides no report: the
+        next session does it."""
+        dead = 0
+        targets = self._setup.targets()
+        try:
+            dead = await self._effects.ledger.expire_held(targets, ttl_s=self._options.held_ttl_s)
+            for target in targets:
+                await self._effects.ledger.note_drift(target)
+        except TransientError as error:
+            self._log.warning(
+                "what was held too long, or was new, is looked for in the next session", reason=str(error)
+            )
+        return dead
 
     def _sources(self, feeds: Sequence[str] | None) -> list[str]:
         names = self._setup.sources() if feeds is None else [self._setup.source_of(feed) for feed in feeds]
@@ -162,21 +174,23 @@ class Session:
         connection = self._setup.connection
         feed = connection.feed_id(source)
         yields = connection.feeds[source].yields
-        taken = await self._landing.acquire(feed, owner=this_process(self.id), ttl_s=LEASE_TTL_S)
-        if taken is None:
-            self._log.info("feed is held by another worker; left to it", feed=source)
-            return
-        lease, report.cursor = taken
+        lease = None
         try:
-            report.recovered = await recover(self._setup, self._effects, source, fence=lease.fence)
+            taken = await self._landing.acquire(feed, owner=this_process(self.id), ttl_s=LEASE_TTL_S)
+            if taken is None:
+                self._log.info("feed is held by another worker; left to it", feed=source)
+                return
+            lease, report.cursor = taken
             async with self._held(lease):
+                # (reading pages from a far store may take longer than a lease)
+                report.recovered = await recover(self._setup, self._effects, source, fence=lease.fence)
                 report.cursor, report.requests = await enter_scope(
                     connection, source, lease, report.cursor, self._effects, session=self.id
                 )
                 await self._poll_until(source, lease, report, budget, deadline)
         except Deferred as deferred:
             report.error = deferred
-            await self._landing.record_deferral(connection.name, yields, deferred)
+            await self._noted(source, self._landing.record_deferral(connection.name, yields, deferred))
             self._log.info(
                 "feed is deferred",
                 feed=source,
@@ -189,20 +203,37 @@ class Session:
             self._log.warning("feed was taken over by another worker", feed=source)
         except (TransientError, ClientFault, PermanentError) as error:
             report.error = error
-            await self._landing.record_error(connection.name, yields, error)
+            await self._noted(source, self._landing.record_error(connection.name, yields, error))
             self._log.warning("feed stopped", feed=source, error=type(error).__name__, reason=str(error))
         finally:
-            if not isinstance(report.error, Fenced):
+            if lease is not None and not isinstance(report.error, Fenced):
                 await asyncio.shield(asyncio.create_task(self._give_back(lease)))
+
+    async def _noted(self, source: str, note: Awaitable[None]) -> None:
+        """Whatever ended the feed is in the report, also where the store cannot be told."""
+        try:
+            await note
+        except SyncError as error:
+            self._log.warning("what ended the feed could not be written down", feed=source, reason=str(error))
 
     async def _give_back(self, lease: Lease) -> None:
         """Whatever ended the feed is not hidden by the store's being away: the lease ends by itself then."""
         try:
-            await self._landing.release(lease)
-        except SyncError as error:
+            async with asyncio.timeout(lease.ttl_s):
+                await self._release(lease)
+        except (SyncError, TimeoutError) as error:
             self._log.warning(
-                "lease could not be given back; it ends by itself", feed=lease.feed.feed, reason=str(error)
+                "lease could not be given back; it ends by itself",
+                feed=lease.feed.feed,
+                reason=str(error) or "the store did not answer in time",
             )
+
+    async def _release(self, lease: Lease) -> None:
+        """Tried twice: the first try may be what finds out that its connection is lost."""
+        try:
+            await self._landing.release(lease)
+        except TransientError:
+            await self._landing.release(lease)
 
     @asynccontextmanager
     async def _held(self, lease: Lease) -> AsyncIterator[None]:
