@@ -117,12 +117,17 @@ class LocalObjects:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._flushed: set[str] = set()
+        """Directories of objects whose own names are surely on disk, whoever made them."""
 
     def put(self, replies: Sequence[Reply]) -> list[str]:
         packed = _pack(replies)
         path = self._root / packed.name
         with _failing(OSError, *KEEP):
-            if not path.exists() or path.stat().st_size != len(packed.content):  # one that is cut off is no page
+            # One that is cut off is no page. One that is whole is trusted: it was flushed before it got its name, so that all
+            # that may still be on its way to the disk is the name, for as long as whoever gave it takes to flush that; and
+            # a quiet feed shows the same page with each poll.
+            if not path.exists() or path.stat().st_size != len(packed.content):
                 self._write(path, packed.content)
         return packed.keys
 
@@ -140,7 +145,7 @@ class LocalObjects:
         return _unpacked(place, frame)
 
     def _write(self, path: Path, content: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_directory(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -152,6 +157,20 @@ class LocalObjects:
             Path(name).unlink(missing_ok=True)
             raise
         self._sync_directory(path.parent)
+
+    def _make_directory(self, path: Path) -> None:
+        """A directory whose own name never reached the disk takes all that was flushed in it along. So those above it are
+        flushed too, once: also where another process made it, which may have been killed before it came to that."""
+        known = path.name in self._flushed
+        made = [] if known else [above for above in path.parents if not above.exists()]
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if known:
+            return
+        there = os.listdir(path.parent)
+        above = {path.parent, *(directory.parent for directory in made)}
+        for directory in above if self._flushed else {*above, self._root}:
+            self._sync_directory(directory)
+        self._flushed.update(there)
 
     @staticmethod
     def _sync_directory(path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -187,6 +188,61 @@ def test_an_object_that_is_cut_off_is_kept_anew(tmp_path: Path, kind: str) -> No
         store.get(key)
     assert store.put(replies(b"a page")) == [key]
     assert store.get(key) == b"a page"
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """(kind, inode) of all that is flushed to disk."""
+    seen: list[tuple[str, int]] = []
+
+    def watched(name: str) -> None:
+        real = getattr(os, name)
+
+        def flush(descriptor: int) -> None:
+            seen.append((name, os.fstat(descriptor).st_ino))
+            real(descriptor)
+
+        monkeypatch.setattr(os, name, flush)
+
+    watched("fsync")
+    watched("fdatasync")
+    return seen
+
+
+def inodes(*paths: Path) -> set[tuple[str, int]]:
+    return {("fsync", path.stat().st_ino) for path in paths}
+
+
+def test_the_directories_of_an_object_are_flushed_with_it(tmp_path: Path, flushed: list[tuple[str, int]]) -> None:
+    root = tmp_path / "data" / "landing"
+    [key] = LocalObjects(root).put(replies(b"a page"))
+    path = root / key.partition("#")[0]
+    above = [path.parent, root / "pages", root, root.parent, tmp_path]
+    assert {*flushed} == {("fdatasync", path.stat().st_ino), *inodes(*above)}
+    assert len(flushed) == 6
+
+
+def test_a_directory_of_another_process_is_flushed_once(tmp_path: Path, flushed: list[tuple[str, int]]) -> None:
+    """That one may have been killed between making it and flushing its name."""
+    for number in range(256):
+        (tmp_path / f"pages/{number:02x}").mkdir(parents=True)
+    store = LocalObjects(tmp_path)
+    [key] = store.put(replies(b"a page"))
+    assert {*flushed} >= inodes(tmp_path / "pages", tmp_path, (tmp_path / key).parent)
+    flushed.clear()
+    store.put(replies(b"another page"))
+    assert not {*flushed} & inodes(tmp_path / "pages", tmp_path)
+    assert len(flushed) == 2, "of an object itself: it, and its place in its directory"
+
+
+def test_a_directory_that_is_made_later_is_flushed_too(tmp_path: Path, flushed: list[tuple[str, int]]) -> None:
+    store = LocalObjects(tmp_path)
+    for number in range(20):
+        flushed.clear()
+        before = {path.name for path in tmp_path.glob("pages/*")}
+        [key] = store.put(replies(b"page %d" % number))
+        made = (tmp_path / key).parent.name not in before
+        assert bool({*flushed} & inodes(tmp_path / "pages")) == made
 
 
 def test_pages_that_are_packed_otherwise_spoil_no_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
