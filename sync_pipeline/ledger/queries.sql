@@ -96,7 +96,9 @@ with classed as materialized (
   where s.outcome = 'held'
   on conflict (connection, feed, vendor_id) do update
   set parent_id = excluded.parent_id, page_id = excluded.page_id, modified_at = excluded.modified_at,
-      content_hash = excluded.content_hash, contract_version = excluded.contract_version, row_data = excluded.row_data
+      content_hash = excluded.content_hash, contract_version = excluded.contract_version, row_data = excluded.row_data,
+      -- Another parent has its own time to come.
+      held_at = case when h.parent_id = excluded.parent_id then h.held_at else clock_timestamp() end
   where h.modified_at < excluded.modified_at
      or (h.modified_at = excluded.modified_at and not sync.shown_later(h.page_id, excluded.page_id)
          and (h.content_hash, h.parent_id) is distinct from (excluded.content_hash, excluded.parent_id))

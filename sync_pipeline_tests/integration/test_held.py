@@ -71,6 +71,22 @@ async def test_nobody_is_an_orphan_while_the_parents_cannot_be_read(ledger: Ledg
     assert await ledger.expire_held(TARGETS, ttl_s=quarter) == 1
 
 
+async def test_who_moves_to_another_parent_waits_anew(ledger: Ledger, database: Database) -> None:
+    await rows(
+        database,
+        "insert into sync.feed_state (connection, feed, caught_up_at) values ('shop', 'parents', now()) returning 1",
+    )
+    aged = "update sync.held set held_at = held_at - interval '20 minutes' returning 1"
+    await children(ledger, database, thing("moves", parent="p"), thing("stays", parent="p"))
+    await rows(database, aged)
+    await children(ledger, database, thing("moves", when=5, parent="q"), thing("stays", when=5, parent="p"))
+    assert await ledger.expire_held(TARGETS, ttl_s=900) == 1
+    assert await rows(database, LETTERS) == [("stays", "open", 1)]
+    await rows(database, aged)
+    assert await ledger.expire_held(TARGETS, ttl_s=900) == 1
+    assert sorted(await rows(database, LETTERS)) == [("moves", "open", 1), ("stays", "open", 1)]
+
+
 async def test_an_orphan_is_one_dead_letter_a_version(ledger: Ledger, database: Database) -> None:
     await children(ledger, database, thing("c", parent="p"))
     assert await expired(ledger) == 1
