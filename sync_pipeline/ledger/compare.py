@@ -84,11 +84,23 @@ class Comparer:
         """Keep deltas (difference, action, verified); earlier open ones of [start, end), of the days `also` and of the causes
         `everywhere` that are gone are settled.
 
-        One that is open already stays the row it is, found when it was, and is seen again.
+        One that is open already stays the row it is, found when it was: it is seen again, or closed when it is verified.
         """
         names: dict[str, Any] = {"connection": target.feed.connection, "feed": target.feed.feed}
         still = [difference for difference, _, verified in deltas if not verified]
         async with self._db.transaction() as conn:
+            for difference, action, verified in deltas:
+                await conn.execute(
+                    SQL.verified_delta if verified else SQL.open_delta,
+                    {
+                        **names,
+                        "day": difference.day,
+                        "vendor_id": difference.vendor_id,
+                        "cause": difference.cause,
+                        "action": action,
+                    },
+                )
+            # Last: settled first, what is verified now would be a row that is closed already.
             await conn.execute(
                 SQL.settle_deltas,
                 {
@@ -101,15 +113,3 @@ class Comparer:
                     "causes": [difference.cause for difference in still],
                 },
             )
-            for difference, action, verified in deltas:
-                await conn.execute(
-                    SQL.insert_delta,
-                    {
-                        **names,
-                        "day": difference.day,
-                        "vendor_id": difference.vendor_id,
-                        "cause": difference.cause,
-                        "action": action,
-                        "verified": verified,
-                    },
-                )

@@ -289,13 +289,25 @@ select vendor_id, modified_at from {target}
 where connection = %(connection)s and feed = %(feed)s and modified_at >= %(start)s and modified_at < %(end)s
   and not vendor_id = any(%(seen)s)
 
--- name: insert_delta
+-- name: open_delta
 -- A difference that is still open is seen again, not found again.
-insert into sync.delta (connection, feed, partition_day, vendor_id, cause, action, repaired_at, verified)
-values (%(connection)s, %(feed)s, %(day)s, %(vendor_id)s, %(cause)s, %(action)s,
-        case when %(verified)s then clock_timestamp() end, %(verified)s)
+insert into sync.delta (connection, feed, partition_day, vendor_id, cause, action)
+values (%(connection)s, %(feed)s, %(day)s, %(vendor_id)s, %(cause)s, %(action)s)
 on conflict (connection, feed, vendor_id, cause) where not verified do update
 set last_seen = clock_timestamp(), partition_day = excluded.partition_day, action = excluded.action
+
+-- name: verified_delta
+-- One that was left open by an earlier run is the same one: its row is closed, and no second one counts it again.
+with closed as (
+  update sync.delta
+  set verified = true, repaired_at = clock_timestamp(), last_seen = clock_timestamp(), partition_day = %(day)s,
+      action = %(action)s
+  where connection = %(connection)s and feed = %(feed)s and vendor_id = %(vendor_id)s and cause = %(cause)s and not verified
+  returning 1
+)
+insert into sync.delta (connection, feed, partition_day, vendor_id, cause, action, repaired_at, verified)
+select %(connection)s, %(feed)s, %(day)s, %(vendor_id)s, %(cause)s, %(action)s, clock_timestamp(), true
+where not exists (select 1 from closed)
 
 -- name: settle_deltas
 update sync.delta set verified = true, repaired_at = coalesce(repaired_at, clock_timestamp())

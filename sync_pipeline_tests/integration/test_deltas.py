@@ -66,3 +66,17 @@ async def test_what_was_repaired_is_kept_each_time(comparer: Comparer, database:
     for _ in range(2):
         await record(comparer, (difference("a", "stale_in_store"), "repaired", True))
     assert await rows(database, "select count(*)::int from sync.delta where verified") == [(2,)]
+
+
+async def test_one_that_was_left_open_and_is_repaired_later_is_counted_once(
+    comparer: Comparer, database: Database
+) -> None:
+    stale = difference("a", "stale_in_store")
+    await record(comparer, (stale, "review", False), (difference("b", "stale_in_store"), "repaired", False))
+    [(_, _, found_at, seen), _] = await rows(database, OPEN)
+    await record(comparer, (stale, "repaired", True), (difference("b"), "review", False))
+    kept = "select vendor_id, cause, action, verified, found_at = %s, last_seen > %s, repaired_at > %s from sync.delta"
+    assert await rows(database, f"{kept} where vendor_id = 'a'", found_at, seen, seen) == [
+        ("a", "stale_in_store", "repaired", True, True, True, True)
+    ]
+    assert [row[:2] for row in await rows(database, OPEN)] == [("b", "missing_at_vendor")], "another cause is another row"
