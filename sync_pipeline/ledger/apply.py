@@ -17,7 +17,7 @@ from sync_pipeline.kernel.canonical import Counts, Rejection
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import Fenced, InvariantViolation, StoreRefused
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.ledger.checked import CheckedPage, Target
+from sync_pipeline.ledger.checked import CheckedPage, StoredVersion, Target
 from sync_pipeline.ledger.copying import copy_new, copy_to_stage
 from sync_pipeline.ledger.newest import Newest, newest_of
 from sync_pipeline.ledger.statements import SQL, Statements
@@ -96,6 +96,7 @@ class Ledger:
         resolution: Literal["superseded", "replayed"] = "superseded",
         after: Awaitable[object] | None = None,
         likely_new: bool = False,
+        distrusted: Sequence[StoredVersion] = (),
     ) -> Applied:
         """Apply `pages`, given in the order in which they were shown, in one transaction.
 
@@ -104,6 +105,7 @@ class Ledger:
         `fence`: the lease under which they were landed; a stale one raises Fenced. `count=False` re-derives pages that
         are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now.
         `likely_new`: the store hardly knows any of the records; where it knows none of them, they need no stage.
+        `distrusted`: rows whose values are not what their hash says: equal content replaces exactly these.
         Raises InvariantViolation, and keeps nothing, when a record would be unaccounted for.
         """
         if likely_new and not any(record.parent for page in pages for record in page.valid):
@@ -119,7 +121,7 @@ class Ledger:
             if applied is not None:
                 return applied
             after = None
-        applied = await self._apply(target, pages, fence, count, resolution, after=after)
+        applied = await self._apply(target, pages, fence, count, resolution, after=after, distrusted=distrusted)
         assert applied is not None
         return applied
 
@@ -133,6 +135,7 @@ class Ledger:
         *,
         after: Awaitable[object] | None = None,
         new: bool = False,
+        distrusted: Sequence[StoredVersion] = (),
     ) -> Applied | None:
         """One transaction. `new`: only if the store knows none of the records; else None and nothing is done."""
         statements = Statements.of(target)
@@ -149,7 +152,9 @@ class Ledger:
                 await conn.execute(statements.clear)
                 newest = await self._stage(conn, statements, todo)
             self._crash.reach(CrashPoint.LEDGER_STAGED)
-            counts = await self._write(conn, statements, target, todo, newest, resolution, new=new)
+            counts = await self._write(
+                conn, statements, target, todo, newest, resolution, new=new, distrusted=distrusted
+            )
             released = await self._settle(conn, statements, target, todo, counts if count else ())
             self._crash.reach(CrashPoint.LEDGER_BEFORE_COMMIT)
         self._crash.reach(CrashPoint.LEDGER_AFTER_COMMIT)
@@ -201,13 +206,14 @@ class Ledger:
         resolution: str,
         *,
         new: bool,
+        distrusted: Sequence[StoredVersion],
     ) -> list[Counts]:
         rejected = _quarantine_rows(target, pages, resolution)
         outcomes = {page.page_id: Counter(newest.outdone.get(page.page_id)) for page in pages}
         found = None
         async with conn.pipeline():
             if not new:
-                found = await conn.execute(statements.apply, statements.parameters)
+                found = await conn.execute(statements.apply, {**statements.parameters, **_looked_at(distrusted)})
                 await conn.execute(statements.cured, {**statements.parameters, "resolution": resolution})
             if rejected:
                 await conn.cursor().executemany(statements.put, rejected)
@@ -303,6 +309,15 @@ async def _release(conn: AsyncConnection[Any], targets: Sequence[Target]) -> int
         found = await conn.execute(statements.release, statements.parameters)
         released += sum(row[1] for row in await found.fetchall())
     return released
+
+
+def _looked_at(rows: Sequence[StoredVersion]) -> dict[str, Any]:
+    return {
+        "distrusted": [row.vendor_id for row in rows],
+        "stamps": [row.modified_at for row in rows],
+        "shown_on": [row.page_id for row in rows],
+        "hashes": [row.content_hash for row in rows],
+    }
 
 
 def _log_rejections(target: Target, pages: Sequence[CheckedPage]) -> None:

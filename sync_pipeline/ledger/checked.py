@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sync_pipeline.kernel.canonical import Canonical, Contract, Rejection
 from sync_pipeline.kernel.feed import FeedId, RawRecord
@@ -38,6 +39,16 @@ class Target:
     handoff: bool = False
     handoff_feeds: tuple[str, ...] = ()
     """Feeds of the connection that hand off, for children this feed's rows release."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A row of a canonical table as it was looked at: exactly this one, and none that replaces it."""
+
+    vendor_id: str
+    modified_at: datetime
+    page_id: int
+    content_hash: bytes
 
 
 def check_page(page_id: int, records: Sequence[RawRecord], contract: Contract) -> CheckedPage:

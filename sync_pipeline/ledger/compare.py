@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sync_pipeline.ledger.checked import CheckedPage, Target
+from sync_pipeline.ledger.checked import CheckedPage, StoredVersion, Target
 from sync_pipeline.ledger.copying import copy_to_stage
 from sync_pipeline.ledger.newest import newest_of
 from sync_pipeline.ledger.statements import SQL, Statements
@@ -32,6 +32,8 @@ class Difference:
     cause: str
     modified_at: datetime
     page: int | None = None
+    stored: StoredVersion | None = field(default=None, compare=False)
+    """The row that it was compared with."""
 
     @property
     def day(self) -> date:
@@ -54,7 +56,7 @@ class Comparer:
             await conn.execute(statements.create)
             await copy_to_stage(conn, statements, newest_of([page.shown for page in pages]).standing)
             found = await conn.execute(statements.compare, {**statements.parameters, "began": began})
-            return [Difference(row[0], row[3], row[2], row[1]) for row in await found.fetchall()]
+            return [_difference(*row) for row in await found.fetchall()]
 
     async def unseen(self, target: Target, *, start: datetime, end: datetime, seen: Sequence[str]) -> list[Difference]:
         """Records the store says were modified in [start, end) that a complete listing did not show."""
@@ -64,12 +66,6 @@ class Comparer:
                 statements.unseen, {**statements.parameters, "start": start, "end": end, "seen": list(seen)}
             )
             return [Difference(row[0], "missing_at_vendor", row[1]) for row in await found.fetchall()]
-
-    async def distrust(self, target: Target, ids: Sequence[str]) -> None:
-        """Forget these rows' hashes, so that the ledger takes the vendor's values for them again."""
-        statements = Statements.of(target)
-        async with self._db.transaction() as conn:
-            await conn.execute(statements.distrust, {**statements.parameters, "ids": list(ids)})
 
     async def record(
         self,
@@ -113,3 +109,19 @@ class Comparer:
                     "causes": [difference.cause for difference in still],
                 },
             )
+
+
+def _difference(
+    vendor_id: str,
+    page: int,
+    modified_at: datetime,
+    cause: str,
+    stored_at: datetime | None,
+    stored_page: int | None,
+    content_hash: bytes | None,
+) -> Difference:
+    """Of a row of `compare_stage`."""
+    stored = None
+    if stored_at is not None and stored_page is not None and content_hash is not None:
+        stored = StoredVersion(vendor_id, stored_at, stored_page, content_hash)
+    return Difference(vendor_id, cause, modified_at, page, stored)

@@ -52,7 +52,11 @@ with classed as materialized (
             select true from {target} p
             where p.connection = %(connection)s and p.feed = %(parent_feed)s and p.vendor_id = s.parent limit 1)
           then 'applied' else 'held' end
-      when t.content_hash = s.content_hash and t.modified_at >= s.modified_at then 'unchanged'
+      when t.content_hash = s.content_hash and t.modified_at >= s.modified_at
+        -- Its values are not what the hash says. Another version that has come since then is trusted.
+        and (t.vendor_id, t.modified_at, t.page_id, t.content_hash) not in (
+            select * from unnest(%(distrusted)s::text[], %(stamps)s::timestamptz[], %(shown_on)s::bigint[], %(hashes)s::bytea[]))
+        then 'unchanged'
       when t.modified_at > s.modified_at then 'superseded'
       when t.modified_at = s.modified_at and t.page_id <> s.page_id and sync.shown_later(t.page_id, s.page_id) then 'superseded'
       else 'applied' end as outcome
@@ -271,7 +275,8 @@ select s.vendor_id, s.page_id, s.modified_at,
        case when t.vendor_id is null then 'missing_in_store'
             when s.modified_at > t.modified_at then 'stale_in_store'
             when s.modified_at < t.modified_at then 'older_at_vendor'
-            else 'altered_in_store' end as cause
+            else 'altered_in_store' end as cause,
+       t.modified_at, t.page_id, t.content_hash
 from {stage} s
 left join {target} t on t.connection = %(connection)s and t.feed = %(feed)s and t.vendor_id = s.vendor_id
 where (t.vendor_id is null and not exists (
@@ -280,9 +285,6 @@ where (t.vendor_id is null and not exists (
    or s.modified_at > t.modified_at
    or ((s.modified_at = t.modified_at or (s.modified_at < t.modified_at and t.applied_at < %(began)s))
        and ({stage_columns}) is distinct from ({target_columns}))
-
--- name: distrust
-update {target} set content_hash = '' where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)s)
 
 -- name: unseen
 select vendor_id, modified_at from {target}

@@ -27,7 +27,6 @@ class Statements:
     put: sql.SQL
     release: sql.SQL
     compare: sql.SQL
-    distrust: sql.SQL
     unseen: sql.SQL
     unknown: sql.SQL
     copy_new: sql.SQL
@@ -77,7 +76,6 @@ def _composed(canonical: str, columns: tuple[tuple[str, str], ...]) -> tuple[sql
         SQL.quarantine_put,
         SQL.release_held,
         SQL.compare_stage,
-        SQL.distrust,
         SQL.unseen,
         SQL.unknown,
         SQL.copy_new,

@@ -21,7 +21,7 @@ from sync_pipeline.reconcile.relist import relist
 from sync_pipeline.reconcile.stores import Stores
 from sync_pipeline.reconcile.unstamped import SQL, days_of_turn, unsettled_again, with_causes
 from sync_pipeline.sessions.effects import Sender
-from sync_pipeline.sessions.reading import apply_pages, records_of
+from sync_pipeline.sessions.reading import records_of
 from sync_pipeline.sessions.setup import Setup
 
 GROUP = 20
@@ -222,19 +222,17 @@ async def _repair(
     began: datetime,
 ) -> set[str]:
     """Take the vendor's pages that hold suspects through landing and ledger; returns the ids that still differ."""
-    altered = [one.vendor_id for one in suspects if one.cause == "altered_in_store"]
-    if altered:
-        await comparer.distrust(target, altered)
     numbers = sorted({one.page for one in suspects if one.page is not None})
     source = setup.connection.feed_id(setup.source_of(target.feed.feed))
     landed = await runtime.landing.land_beside(
         source, [kept[number] for number in numbers], session=session, began=began
     )
-    await apply_pages(setup, runtime.ledger, runtime.objects, landed, fence=None, count=True)
+    pages = [check_page(page.id, await records_of(setup, runtime.objects, page), target.contract) for page in landed]
+    # In the transaction that repairs them, and no other: a row that waits for its repair would be found lost.
+    altered = [one.stored for one in suspects if one.cause == "altered_in_store" and one.stored is not None]
+    await runtime.ledger.apply(target, pages, distrusted=altered)
     wanted = {one.vendor_id for one in suspects}
     left: set[str] = set()
-    for page in landed:
-        records = await records_of(setup, runtime.objects, page)
-        checked = check_page(page.id, records, target.contract)
-        left |= {one.vendor_id for one in await comparer.differences(target, [checked], began=began)} & wanted
+    for page in pages:
+        left |= {one.vendor_id for one in await comparer.differences(target, [page], began=began)} & wanted
     return left

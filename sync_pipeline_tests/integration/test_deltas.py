@@ -79,4 +79,6 @@ async def test_one_that_was_left_open_and_is_repaired_later_is_counted_once(
     assert await rows(database, f"{kept} where vendor_id = 'a'", found_at, seen, seen) == [
         ("a", "stale_in_store", "repaired", True, True, True, True)
     ]
-    assert [row[:2] for row in await rows(database, OPEN)] == [("b", "missing_at_vendor")], "another cause is another row"
+    assert [row[:2] for row in await rows(database, OPEN)] == [("b", "missing_at_vendor")], (
+        "another cause is another row"
+    )
