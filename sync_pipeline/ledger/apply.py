@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 from psycopg import AsyncConnection
-from psycopg.errors import UniqueViolation
+from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
 
 from sync_pipeline.kernel.canonical import Counts, Rejection
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import Fenced, InvariantViolation, StoreRefused
+from sync_pipeline.kernel.errors import Fenced, InvariantViolation, StoreRefused, TransactionConflict
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.ledger.checked import CheckedPage, StoredVersion, Target
 from sync_pipeline.ledger.copying import copy_new, copy_to_stage
@@ -25,6 +27,11 @@ from sync_pipeline.store.database import Database
 from sync_pipeline.trust.logger import get_logger
 
 LOG = get_logger(__name__)
+
+T = TypeVar("T")
+
+TIMES = 4
+"""Times in all that a transaction is done which the database gives up for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +113,34 @@ class Ledger:
         are already counted (replay). `resolution`: what becomes of open quarantine rows whose record is valid now.
         `likely_new`: the store hardly knows any of the records; where it knows none of them, they need no stage.
         `distrusted`: rows whose values are not what their hash says: equal content replaces exactly these.
-        Raises InvariantViolation, and keeps nothing, when a record would be unaccounted for.
+        Raises InvariantViolation, and keeps nothing, when a record would be unaccounted for; TransactionConflict when the
+        database gave up each of some transactions for others.
         """
-        if likely_new and not any(record.parent for page in pages for record in page.valid):
+        # A task, which may be waited for each time the transaction is done.
+        ready = None if after is None else asyncio.ensure_future(after)
+        new = likely_new and not any(record.parent for page in pages for record in page.valid)
+
+        async def once() -> Applied:
+            return await self._once(
+                target, pages, fence, count, resolution, after=ready, new=new, distrusted=distrusted
+            )
+
+        return await _in_spite_of_conflicts(once)
+
+    async def _once(
+        self,
+        target: Target,
+        pages: Sequence[CheckedPage],
+        fence: tuple[FeedId, int] | None,
+        count: bool,
+        resolution: str,
+        *,
+        after: Awaitable[object] | None,
+        new: bool,
+        distrusted: Sequence[StoredVersion],
+    ) -> Applied:
+        """`new`: straight to the table, if the store knows none of the records."""
+        if new:
             if after is not None:
                 await after
             try:
@@ -139,7 +171,7 @@ class Ledger:
     ) -> Applied | None:
         """One transaction. `new`: only if the store knows none of the records; else None and nothing is done."""
         statements = Statements.of(target)
-        async with self._db.transaction() as conn:
+        async with self._transaction() as conn:
             newest = None if new else await self._stage(conn, statements, pages)
             if after is not None:
                 await after
@@ -267,20 +299,41 @@ class Ledger:
 
         A child's transaction does not see a parent that is being applied beside it, nor that one the child.
         """
-        async with self._db.transaction() as conn:
-            return await _release(conn, targets)
+
+        async def once() -> int:
+            async with self._transaction() as conn:
+                return await _release(conn, targets)
+
+        return await _in_spite_of_conflicts(once)
 
     async def expire_held(self, targets: Sequence[Target], *, ttl_s: float) -> int:
         """Write a dead letter for each record of `targets` whose parent did not come within `ttl_s` seconds; returns how many.
 
         Those whose parent did come are released first. The others stay held, and are released when it comes.
         """
+
+        async def once() -> int:
+            async with self._transaction() as conn:
+                await _release(conn, targets)
+                dead = 0
+                for connection in sorted({target.feed.connection for target in targets}):
+                    dead += (await conn.execute(SQL.expire_held, {"connection": connection, "ttl": ttl_s})).rowcount
+                return dead
+
+        return await _in_spite_of_conflicts(once)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Raises TransactionConflict when the database gave it up for another one."""
         async with self._db.transaction() as conn:
-            await _release(conn, targets)
-            dead = 0
-            for connection in sorted({target.feed.connection for target in targets}):
-                dead += (await conn.execute(SQL.expire_held, {"connection": connection, "ttl": ttl_s})).rowcount
-            return dead
+            try:
+                yield conn
+            except (DeadlockDetected, SerializationFailure) as error:
+                raise TransactionConflict(
+                    f"the database gave up this transaction for another one ({type(error).__name__}); nothing of it was done, "
+                    "and its work will be done again",
+                    sqlstate=error.sqlstate,
+                ) from None
 
     async def note_drift(self, target: Target) -> None:
         """Remember fields the contract did not know: their names, never their values."""
@@ -297,6 +350,16 @@ class Ledger:
                     "contract_version": target.contract.version,
                 },
             )
+
+
+async def _in_spite_of_conflicts(once: Callable[[], Awaitable[T]]) -> T:
+    """Not an outage: nothing was done, and the other transaction is over. Several times, since there may be others."""
+    for _ in range(TIMES - 1):
+        try:
+            return await once()
+        except TransactionConflict:
+            continue
+    return await once()
 
 
 async def _release(conn: AsyncConnection[Any], targets: Sequence[Target]) -> int:

@@ -45,7 +45,13 @@ where connection = %(connection)s and feed = %(feed)s and vendor_id = any(%(ids)
 -- name: apply_stage
 -- The stage holds each vendor id once. The rows travel with their outcome: joining the stage to it again would be a nested
 -- loop over all pairs.
-with classed as materialized (
+with claimed as materialized (
+  -- What waits is locked before anything is written, and in one order: a parent's transaction releases it under a lock of its own.
+  select h.vendor_id from sync.held h
+  where h.connection = %(connection)s and h.feed = %(feed)s and h.vendor_id = any(array(select vendor_id from {stage}))
+    and (select true from sync.held where connection = %(connection)s and feed = %(feed)s order by vendor_id limit 1)
+  order by h.feed, h.vendor_id for update
+), classed as materialized (
   select s.*, case
       when t.vendor_id is null then
         case when s.parent is null or (
@@ -64,6 +70,7 @@ with classed as materialized (
   left join lateral (
     select vendor_id, content_hash, modified_at, page_id from {target}
     where connection = %(connection)s and feed = %(feed)s and vendor_id = s.vendor_id limit 1) t on true
+  where (select count(*) from claimed) >= 0
 ), written as (
   insert into {target} as t
     (connection, feed, vendor_id, {columns}, modified_at, content_hash, page_id, contract_version)
@@ -131,11 +138,16 @@ where q.connection = %(connection)s and q.feed = %(feed)s and q.status = 'open'
   and (select true from {stage} s where s.vendor_id = q.vendor_id and not sync.shown_later(q.page_id, s.page_id) limit 1)
 
 -- name: release_held
-with released as (
-  delete from sync.held h
+with claimed as materialized (
+  -- In the order in which `apply_stage` locks them.
+  select h.connection, h.feed, h.vendor_id from sync.held h
   where h.connection = %(connection)s and h.parent_feed = %(feed)s and h.table_name = %(table)s
     and (select true from {target} p
          where p.connection = h.connection and p.feed = h.parent_feed and p.vendor_id = h.parent_id limit 1)
+  order by h.feed, h.vendor_id for update of h
+), released as (
+  delete from sync.held h using claimed c
+  where h.connection = c.connection and h.feed = c.feed and h.vendor_id = c.vendor_id
   returning h.*
 ), written as (
   insert into {target} as t

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
 from sync_pipeline.kernel.canonical import Counts
+from sync_pipeline.kernel.errors import TransactionConflict
 from sync_pipeline.kernel.feed import RawRecord
-from sync_pipeline.ledger.apply import Ledger
+from sync_pipeline.ledger.apply import TIMES, Ledger
 from sync_pipeline.sessions.replay import Quarantine, QuarantineFilter
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.store.database import Database
@@ -26,6 +29,8 @@ STORED = "select vendor_id, size from canon.thing where feed = 'children'"
 HELD = "select vendor_id, parent_id, modified_at - '2026-01-01' from sync.held"
 LETTERS = "select vendor_id, status, times_seen from sync.quarantine where kind = 'dead_letter'"
 HANDED = "select vendor_id, extract(epoch from modified_at - '2026-01-01')::integer from sync.outbox order by id"
+
+WAITS = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'"
 
 
 async def children(ledger: Ledger, database: Database, *records: RawRecord, fetched: float | None = None) -> Counts:
@@ -205,9 +210,8 @@ async def test_what_a_parent_is_just_releasing_is_not_overwritten_by_an_older_ve
     applying = asyncio.create_task(parents(second, database, "q"))
     await second.settled.wait()
     other = asyncio.create_task(children(ledger, database, thing("k", when=when, size=9, parent="p"), fetched=1))
-    waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'"
     async with asyncio.timeout(20):
-        while not await rows(database, waits):
+        while not await rows(database, WAITS):
             assert not other.done()
     second.go_on.set()
     assert await applying == 1
@@ -219,3 +223,88 @@ async def test_what_a_parent_is_just_releasing_is_not_overwritten_by_an_older_ve
         (counts.applied, counts.superseded),
     ]
     assert await rows(database, HELD) == []
+
+
+@pytest.mark.parametrize(("parent", "released"), [("p", [("k", 9)]), ("q", [])], ids=["newer", "moved away"])
+async def test_what_a_child_has_just_replaced_is_released_as_it_is_now(
+    ledger: Ledger, database: Database, parent: str, released: list[tuple[str, int]]
+) -> None:
+    await children(ledger, database, thing("k", size=1, parent="p"))
+    child = Paused(database)
+    replacing = asyncio.create_task(children(child, database, thing("k", when=2, size=9, parent=parent)))
+    await child.settled.wait()
+    applying = asyncio.create_task(parents(ledger, database, "p"))
+    async with asyncio.timeout(20):
+        while not await rows(database, WAITS):
+            assert not applying.done()
+    child.go_on.set()
+    assert await replacing == Counts(1, held=1)
+    assert await applying == len(released)
+    assert await rows(database, STORED) == released
+    assert [name for name, *_ in await rows(database, HELD)] == [name for name in ("k",) if not released]
+
+
+async def test_children_and_the_parent_that_releases_them_lock_in_one_order(
+    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_pipeline.ledger.apply.TIMES", 1)
+    waiting = [thing(f"c{number:03}", parent="p") for number in range(400)]
+    chosen = random.Random(1)
+    for orders in range(8):
+        await rows(database, "with held as (delete from sync.held) delete from canon.thing returning 1")
+        await children(ledger, database, *waiting)
+        others = waiting[::-1] if orders % 2 else chosen.sample(waiting, len(waiting))
+        await asyncio.gather(children(ledger, database, *others), parents(ledger, database, "p"))
+
+
+class Crossed(Ledger):
+    """Locks a row, waits until the other one has locked its own, and wants that too: the database gives up one of the two."""
+
+    def __init__(self, database: Database, rows: tuple[str, str], both: asyncio.Barrier) -> None:
+        super().__init__(database)
+        self.first, self.second = rows
+        self.both, self.done = both, 0
+
+    async def _begin(self, conn: AsyncConnection[Any], *args: Any, **more: Any) -> Any:
+        self.done += 1
+        lock = "update canon.thing set size = size where vendor_id = %s"
+        await conn.execute("set local deadlock_timeout = '20ms'")
+        if self.done == 1:
+            await conn.execute(lock, (self.first,))
+            await self.both.wait()
+            async with conn.pipeline():
+                await conn.execute(lock, (self.second,))
+        return await super()._begin(conn, *args, **more)
+
+
+async def test_a_transaction_that_a_deadlock_ended_is_done_again(ledger: Ledger, database: Database) -> None:
+    await parents(ledger, database, "a", "b")
+    both = asyncio.Barrier(2)
+    one, other = Crossed(database, ("a", "b"), both), Crossed(database, ("b", "a"), both)
+    once = asyncio.Event()
+
+    async def before() -> None:
+        assert not once.is_set(), "what it waits for is not done again"
+        once.set()
+
+    page = await landed_page(database, [thing("k", parent="a")], CHILD, "children")
+    applied, number = await asyncio.gather(one.apply(CHILDREN, [page], after=before()), parents(other, database, "c"))
+    assert (applied.counts, number) == ([Counts(1, applied=1)], 0)
+    assert one.done + other.done == 3
+    assert await rows(database, STORED) == [("k", 1)]
+
+
+async def test_one_that_is_ended_each_time_is_no_lost_connection(ledger: Ledger, database: Database) -> None:
+    class Ended(Ledger):
+        done = 0
+
+        async def _begin(self, conn: AsyncConnection[Any], *args: Any, **more: Any) -> Any:
+            self.done += 1
+            await conn.execute("do $$ begin raise exception using errcode = '40P01'; end $$")
+
+    ended = Ended(database)
+    with pytest.raises(TransactionConflict, match="gave up this transaction for another one") as caught:
+        await parents(ended, database, "p")
+    assert ended.done == TIMES
+    assert caught.value.sqlstate == "40P01"
+    assert await rows(database, "select status from sync.page") == [("landed",)]
