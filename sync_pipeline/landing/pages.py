@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.types.json import Jsonb
 
+from sync_pipeline.kernel.clock import Clock, SystemClock
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
 from sync_pipeline.kernel.errors import ConfigurationError, Deferred, Fenced, SyncError
 from sync_pipeline.kernel.feed import Cursor, FeedId, Reply
 from sync_pipeline.landing.owners import is_gone
+from sync_pipeline.landing.shown import instants_shown
 from sync_pipeline.polling.cursors import from_json, to_json
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__)
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +48,26 @@ class FetchedPage:
     audit_id: int | None
     yields: tuple[str, ...]
     """Feeds that the page carries records of; none when the page is empty and need not be kept."""
+    asked_at: datetime
+    """When the request was sent, by the worker's clock."""
 
     @classmethod
     def of(cls, reply: Reply, object_key: str, cursor: Cursor, yields: tuple[str, ...]) -> FetchedPage:
-        return cls(object_key, reply.sha256, len(reply.body), reply.received_at, cursor, reply.audit_id, yields)
+        return cls(
+            object_key,
+            reply.sha256,
+            len(reply.body),
+            reply.received_at,
+            cursor,
+            reply.audit_id,
+            yields,
+            asked_at=reply.sent_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class LandedPage:
-    """`shown_at`: when the vendor showed it, by the database's clock."""
+    """`shown_at`: when the vendor was asked for it, by the database's clock: what it shows may be as old as that."""
 
     id: int
     feed: FeedId
@@ -68,11 +83,15 @@ def encode(cursor: Cursor) -> Jsonb:
 
 
 class Landing:
-    """Leases, cursors and pages of one database."""
+    """Leases, cursors and pages of one database. `clock`: the one that says when replies were asked for."""
 
-    def __init__(self, database: Database, *, crash: CrashPlan | None = None) -> None:
+    def __init__(self, database: Database, *, crash: CrashPlan | None = None, clock: Clock | None = None) -> None:
         self._db = database
         self._crash = crash or CrashPlan()
+        self._clock = clock or SystemClock()
+        self._shown: dict[FeedId, datetime] = {}
+        """Of each feed, when the last page landed under its lease was shown, or the lease taken: no later page was before. How
+        long an answer of the database takes differs, and two groups may be a few milliseconds apart."""
 
     async def acquire(self, feed: FeedId, *, owner: str, ttl_s: float) -> tuple[Lease, Cursor] | None:
         """Take the feed's lease, or None when another worker holds it."""
@@ -84,6 +103,7 @@ class Landing:
             row = await found.fetchone()
         if row is None:
             return None
+        self._shown[feed] = row[2]
         return Lease(feed, owner, row[0], ttl_s), from_json(row[1])
 
     @staticmethod
@@ -131,25 +151,36 @@ class Landing:
             found = await conn.execute(
                 SQL.move_cursor, {**moved, "feed": lease.feed.feed, "fence": lease.fence, "ttl": lease.ttl_s}
             )
-            if await found.fetchone() is None:
+            row = await found.fetchone()
+            if row is None:
                 raise Fenced(
                     f"{lease.feed}: another worker has taken this feed's lease (fence {lease.fence} is stale); "
                     "this worker stops and has written nothing"
                 )
+            shown = self._shown_at(lease.feed, pages, database_now=row[0])
             for follower in followers:
                 await conn.execute(SQL.follow_cursor, {**moved, "feed": follower})
-            landed = await self._register_all(conn, lease.feed, pages, session)
+            landed = await self._register_all(conn, lease.feed, pages, session, shown)
             self._crash.reach(CrashPoint.LANDING_BEFORE_COMMIT)
+        self._shown[lease.feed] = max(shown, default=self._shown.get(lease.feed, row[0]))
         self._crash.reach(CrashPoint.LANDING_AFTER_COMMIT)
         return landed
+
+    def _shown_at(self, feed: FeedId, pages: Sequence[FetchedPage], *, database_now: datetime) -> list[datetime]:
+        return instants_shown(
+            [page.asked_at for page in pages],
+            now=self._clock.now(),
+            database_now=database_now,
+            not_before=self._shown.get(feed, BEGINNING),
+        )
 
     async def land_beside(
         self, source: FeedId, pages: Sequence[FetchedPage], *, session: str, began: datetime
     ) -> list[LandedPage]:
         """Register pages of a re-listing that `began` then, by the database's clock, without touching the cursor. What polls have
-        landed since then was shown later."""
+        asked for since then was shown later."""
         async with self._db.transaction() as conn:
-            return await self._register_all(conn, source, pages, session, shown_at=began)
+            return await self._register_all(conn, source, pages, session, [began] * len(pages))
 
     @staticmethod
     async def _register_all(
@@ -157,10 +188,10 @@ class Landing:
         source: FeedId,
         pages: Sequence[FetchedPage],
         session: str,
-        *,
-        shown_at: datetime | None = None,
+        shown: Sequence[datetime],
     ) -> list[LandedPage]:
-        landing = [(page, feed) for page in pages for feed in page.yields]
+        """`shown`: when each page was."""
+        landing = [(page, feed, at) for page, at in zip(pages, shown, strict=True) for feed in page.yields]
         rows = [
             {
                 "connection": source.connection,
@@ -173,9 +204,9 @@ class Landing:
                 "fetched_at": page.fetched_at,
                 "cursor": encode(page.cursor),
                 "audit_id": page.audit_id,
-                "shown_at": shown_at,
+                "shown_at": at,
             }
-            for page, feed in landing
+            for page, feed, at in landing
         ]
         if not rows:
             return []
@@ -184,9 +215,9 @@ class Landing:
             made = [await _only(result) async for result in cursor.results()]
         return [
             LandedPage(
-                i, FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor, shown
+                i, FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor, at
             )
-            for (i, shown), (page, feed) in zip(made, landing, strict=True)
+            for (i,), (page, feed, at) in zip(made, landing, strict=True)
         ]
 
     async def pending(self, connection: str, feeds: Sequence[str], *, limit: int = 50) -> list[LandedPage]:

@@ -6,7 +6,7 @@ update sync.feed_state
 set lease_owner = %(owner)s, fence = fence + 1, lease_expires = clock_timestamp() + make_interval(secs => %(ttl)s)
 where connection = %(connection)s and feed = %(feed)s
   and (lease_owner is null or lease_expires < clock_timestamp() or lease_owner = %(owner)s)
-returning fence, cursor
+returning fence, cursor, clock_timestamp()
 
 -- name: release_lease
 update sync.feed_state set lease_owner = null, lease_expires = null
@@ -15,8 +15,8 @@ where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
 -- name: insert_page
 insert into sync.page (connection, feed, source_feed, session, sha256, object_key, bytes, fetched_at, cursor, audit_id, shown_at)
 values (%(connection)s, %(feed)s, %(source_feed)s, %(session)s, %(sha256)s, %(object_key)s, %(bytes)s, %(fetched_at)s,
-        %(cursor)s, %(audit_id)s, coalesce(%(shown_at)s, clock_timestamp()))
-returning id, shown_at
+        %(cursor)s, %(audit_id)s, %(shown_at)s)
+returning id
 
 -- name: move_cursor
 update sync.feed_state
@@ -25,7 +25,7 @@ set cursor = %(cursor)s, cursor_version = cursor_version + 1, watermark = %(wate
     caught_up_at = case when %(closed)s then clock_timestamp() else caught_up_at end,
     lease_expires = clock_timestamp() + make_interval(secs => %(ttl)s)
 where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
-returning cursor_version
+returning clock_timestamp()
 
 -- name: follow_cursor
 insert into sync.feed_state (connection, feed, cursor, watermark, last_poll_at, caught_up_at)

@@ -25,7 +25,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def page(*yields: str) -> FetchedPage:
-    return FetchedPage("pages/x.zst", b"x", 3, at(0), Cursor(token="t"), None, yields)
+    return FetchedPage("pages/x.zst", b"x", 3, at(0), Cursor(token="t"), None, yields, asked_at=at(0))
 
 
 async def test_page_and_cursor_move_together(database: Database) -> None:

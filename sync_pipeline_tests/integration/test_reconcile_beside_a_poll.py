@@ -29,6 +29,7 @@ class Box:
     """A vendor that shows all it has on one page. `meanwhile` happens after each answer, before anyone reads it."""
 
     records: dict[str, datetime] = field(default_factory=dict)
+    event: str = "e"
     meanwhile: Callable[[], Awaitable[None]] = nothing
 
     def left(self) -> tuple[int, float] | None:
@@ -38,7 +39,7 @@ class Box:
         return None
 
     async def send(self, request: Request, *, feed: str, correlation_id: str, lane: Lane = "P2") -> Reply:
-        shown = [{"id": name, "event": "e", "at": f"{at:%Y-%m-%dT%H:%M:%SZ}", "state": "paid"}
+        shown = [{"id": name, "event": self.event, "at": f"{at:%Y-%m-%dT%H:%M:%SZ}", "state": "paid"}
                  for name, at in self.records.items()]  # fmt: skip
         now = datetime.now(UTC)
         reply = Reply(200, {"date": format_datetime(now)}, orjson.dumps({"data": shown}), now, now)
@@ -129,3 +130,25 @@ async def test_what_a_poll_brings_after_the_listing_began_is_not_older_at_the_ve
         box.meanwhile = changed
         assert (await reconciled(runtime, box, NOON.date())).deltas == []
         assert await rows(runtime.database, STORED) == [(NOON + timedelta(hours=1),)]
+
+
+async def test_what_was_asked_for_before_a_listing_does_not_replace_what_that_showed(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Changed twice without a stamp: the poll has the first change, the repair the second one, and is through before it."""
+    async with open_runtime(url=database_url, objects=tmp_path, rng=random.Random(1)) as runtime:
+        box = Box({"one": NOON}, event="0")
+        await polled(runtime, box)
+        box.event = "1"
+
+        async def changed_again() -> None:
+            box.meanwhile = nothing
+            box.event = "2"
+            assert (await reconciled(runtime, box, NOON.date())).by_cause == {("changed_unstamped", "repaired"): 1}
+
+        box.meanwhile = changed_again
+        await polled(runtime, box)
+        assert await rows(runtime.database, "select event_id from registrations.registration") == [("2",)]
+        counted = "select applied, unchanged, superseded from sync.page order by id"
+        assert await rows(runtime.database, counted) == [(1, 0, 0), (1, 0, 0), (0, 0, 1)]
+        assert (await reconciled(runtime, box, NOON.date())).deltas == []
