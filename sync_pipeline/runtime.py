@@ -241,18 +241,18 @@ async def open_runtime(
     """Open the store (migrated) and the object store. Defaults come from the environment (`SYNC_…`, DATABASE_URL)."""
     url = url or database_url()
     migrate(url)
-    crash = crash or CrashPlan.from_environment()
+    crash, clock = crash or CrashPlan.from_environment(), clock or SystemClock()
     location = objects or os.environ.get("SYNC_LANDING_URL") or data_dir() / "landing"
     async with Database.open(url, min_size=1, max_size=pool_size, application_name="sync_pipeline") as database:
         ledger = Ledger(database, crash=crash)
         yield Runtime(
             database=database,
             objects=open_objects(location),
-            landing=Landing(database, crash=crash),
+            landing=Landing(database, crash=crash, clock=clock),
             ledger=ledger,
             quarantine=Quarantine(database, ledger, crash=crash),
             secrets=secrets or open_secrets(os.environ, now=time.monotonic),
-            clock=clock or SystemClock(),
+            clock=clock,
             rng=rng or random.Random(),
             crash=crash,
         )

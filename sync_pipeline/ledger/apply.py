@@ -6,14 +6,13 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import orjson
 from psycopg import AsyncConnection
-from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+from psycopg.errors import UniqueViolation
 
 from sync_pipeline.kernel.canonical import Counts, Rejection
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
@@ -171,7 +170,7 @@ class Ledger:
     ) -> Applied | None:
         """One transaction. `new`: only if the store knows none of the records; else None and nothing is done."""
         statements = Statements.of(target)
-        async with self._transaction() as conn:
+        async with self._db.transaction() as conn:
             newest = None if new else await self._stage(conn, statements, pages)
             if after is not None:
                 await after
@@ -301,7 +300,7 @@ class Ledger:
         """
 
         async def once() -> int:
-            async with self._transaction() as conn:
+            async with self._db.transaction() as conn:
                 return await _release(conn, targets)
 
         return await _in_spite_of_conflicts(once)
@@ -313,7 +312,7 @@ class Ledger:
         """
 
         async def once() -> int:
-            async with self._transaction() as conn:
+            async with self._db.transaction() as conn:
                 await _release(conn, targets)
                 dead = 0
                 for connection in sorted({target.feed.connection for target in targets}):
@@ -321,19 +320,6 @@ class Ledger:
                 return dead
 
         return await _in_spite_of_conflicts(once)
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """Raises TransactionConflict when the database gave it up for another one."""
-        async with self._db.transaction() as conn:
-            try:
-                yield conn
-            except (DeadlockDetected, SerializationFailure) as error:
-                raise TransactionConflict(
-                    f"the database gave up this transaction for another one ({type(error).__name__}); nothing of it was done, "
-                    "and its work will be done again",
-                    sqlstate=error.sqlstate,
-                ) from None
 
     async def note_drift(self, target: Target) -> None:
         """Remember fields the contract did not know: their names, never their values."""
