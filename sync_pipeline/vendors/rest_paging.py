@@ -20,7 +20,6 @@ from sync_pipeline.kernel.wire import raw_bytes
 from sync_pipeline.vendors.answers import dotted
 from sync_pipeline.vendors.rest_options import RestFeedOptions
 
-COUNTED = frozenset({"page_number", "offset", "keyset"})
 CONTENT = "content:"
 """Begins the mark of a record that has no key."""
 
@@ -57,7 +56,7 @@ class Pages:
         said = dotted(envelope, paging.has_more) if paging.has_more else None
         if said is not None and not said:
             return None
-        if paging.short_page_ends and paging.kind in COUNTED and shown < self.options.page_size:
+        if not said and paging.short_page_ends and shown < self.options.page_size:
             return None
         match paging.kind:
             case "cursor" | "continuation":

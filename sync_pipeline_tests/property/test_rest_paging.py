@@ -16,7 +16,7 @@ from sync_pipeline.kernel.errors import CursorExpired, PermanentError
 from sync_pipeline.kernel.feed import Cursor, Reply, Request
 from sync_pipeline.polling import cursors
 from sync_pipeline.vendors.rest import RestApi, RestFeed
-from sync_pipeline.vendors.rest_options import Paging, RestFeedOptions
+from sync_pipeline.vendors.rest_options import PAGING, Paging, RestFeedOptions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Change = Callable[[list[int]], None]
@@ -63,9 +63,14 @@ class Shop:
         return Reply(200, {}, orjson.dumps(body), NOW, NOW)
 
 
+def paging_of(kind: str, **keys: Any) -> Paging:
+    """Of the keys those that mean something to the kind."""
+    return Paging.model_validate({"kind": kind} | {key: keys[key] for key in keys if key in PAGING[kind]})  # type: ignore[index]
+
+
 def feed(kind: str, size: int, *, flagged: bool = False, has_more: str = "more", absent: bool = True) -> RestFeed:
-    paging = Paging(
-        kind=kind,  # type: ignore[arg-type]
+    paging = paging_of(
+        kind,
         param="p",
         token="next",
         has_more=has_more if kind == "continuation" or flagged else None,
@@ -188,6 +193,29 @@ def test_where_it_is_said_that_a_short_page_ends_the_list_no_call_is_spent_on_it
         assert shop.served == -(-length // size) + (length == 0) or kind == "offset"
 
 
+@pytest.mark.parametrize("kind", ["cursor", "next_link"])
+def test_a_short_page_may_end_a_list_whose_vendor_leads_on_for_ever(kind: str) -> None:
+    class Tireless(Shop):
+        def answer(self, request: Request) -> Reply:
+            start = int(dict(request.params).get("p", request.path.rpartition("/")[2] or 0))
+            following = start + self.size
+            body = {
+                "data": [{"n": number} for number in self.ids[start:following]],
+                "next": f"/next/{following}" if self.kind == "next_link" else str(following),
+            }
+            return Reply(200, {}, orjson.dumps(body), NOW, NOW)
+
+    paging = paging_of(kind, param="p", token="next", short_page_ends=True)
+    options = RestFeedOptions(path="/things/0", paging=paging, page_size_param="n", page_size=3)
+    assert walk(Tireless(list(range(7)), 3, kind), api=RestFeed("things", options)) == list(range(7))
+
+
+def test_a_short_page_is_no_end_where_more_is_said_to_follow() -> None:
+    paging = Paging(kind="page_number", param="p", has_more="more", short_page_ends=True)
+    options = RestFeedOptions(path="/things", paging=paging, page_size_param="n", page_size=5)
+    assert walk(Shop(list(range(9)), 5, "page_number", cap=2), api=RestFeed("things", options)) == list(range(9))
+
+
 @pytest.mark.parametrize("status", [400, 404, 416, 422])
 def test_a_refusal_behind_the_first_page_says_what_may_be_done(status: int) -> None:
     request = feed("page_number", 2).request(Cursor(opened_at=NOW, position=3, pages=2))
@@ -264,7 +292,7 @@ def test_a_mistyped_path_to_the_next_page_is_no_end_of_the_list(kind: str) -> No
     mistyped = feed(kind, 10, absent=False)
     mistyped = replace(
         mistyped,
-        options=mistyped.options.model_copy(update={"paging": Paging(kind=kind, param="p", token="nxt.url")}),  # type: ignore[arg-type]
+        options=mistyped.options.model_copy(update={"paging": paging_of(kind, param="p", token="nxt.url")}),
     )
     with pytest.raises(PermanentError, match=r"things: the first page is full, and nothing stands at paging\.token"):
         walk(shop, api=mistyped)

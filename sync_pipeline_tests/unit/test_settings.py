@@ -41,6 +41,14 @@ def attendees(**more: Any) -> list[dict[str, Any]]:
     return [{"name": "orders"}, {"name": "attendees", **more}]
 
 
+def rest(**options: Any) -> dict[str, Any]:
+    return {"feeds": [{**FEED, "rest": {"path": "/x", **options}}]}
+
+
+def paged(kind: str, **keys: Any) -> dict[str, Any]:
+    return rest(paging={"kind": kind, **keys})
+
+
 def held(value: Any) -> dict[str, Any]:
     return {"contract_options": {"hold_for_parent": value}}
 
@@ -86,6 +94,26 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "paging": {"kind": "cursor", "tokn": "b"}}}]},
      "known keys there are: drift_guard, first_page"),
     (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "pages": 1}}]}, "known keys there are: conditional, modified, overlap_s"),
+    (REST, paged("none", param="p"), "paging: param: it does nothing for kind none, it is a key of cursor, continuation, page"),
+    (REST, paged("none", short_page_ends=True), "paging: short_page_ends: it does nothing for kind none"),
+    (REST, paged("next_link", param="p"), "paging: param: it does nothing for kind next_link"),
+    (REST, paged("cursor", first_page=0), "first_page: it does nothing for kind cursor, it is a key of page_number; take it"),
+    (REST, paged("cursor", key="n"), "key: it does nothing for kind cursor, it is a key of page_number, offset, keyset; take it"),
+    (REST, paged("keyset", param="p", drift_guard=0), "drift_guard: it does nothing for kind keyset, it is a key of offset"),
+    (REST, paged("page_number", param="p", token="t"), "token: it does nothing for kind page_number"),
+    (REST, paged("offset", param="p", token_may_be_absent=True), "token_may_be_absent: it does nothing for kind offset"),
+    (REST, paged("continuation", has_more="m", short_page_ends=True), "short_page_ends: it does nothing for kind continuation"),
+    (REST, paged("keyset"), "paging: param: kind keyset needs it; write what the vendor's documentation calls it; correct"),
+    (REST, paged("page_number"), "paging: param: kind page_number needs it"),
+    (REST, paged("offset"), "paging: param: kind offset needs it"),
+    (REST, paged("continuation"), "paging: has_more: kind continuation needs it"),
+    (REST, paged("cursor", token=""), "paging.token: String should have at least 1 character"),
+    (REST, paged("cursor", param=""), "paging.param: String should have at least 1 character"),
+    (REST, paged("keyset", param="p", key=""), "paging.key: String should have at least 1 character"),
+    (REST, paged("cursor", has_more=""), "paging.has_more: String should have at least 1 character"),
+    (REST, rest(page_size_param=""), "page_size_param: String should have at least 1 character"),
+    (REST, rest(modified={"field": ""}), "modified.field: String should have at least 1 character"),
+    (REST, rest(modified={"field": "m", "param": ""}), "modified.param: String should have at least 1 character"),
     (REST, {"limits": [{"limit": 10, "seconds": 1, "per": 1}]}, "known keys there are: burst, kind, limit"),
     (REST, {"endpoint_limits": [{"endpoint": "/x", "limits": [{"limit": 10, "seconds": 1, "per": 1}]}]}, "burst, kind, limit"),
     (REST, {"auth": {"grant": {"kind": "refresh_token", "path": "/t", "mint_limit": {"limit": 5, "seconds": 9, "per": 1}}}},
@@ -108,6 +136,11 @@ RIGHT: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (REST, {"auth": {"kind": "header", "prefix": "Key "}}),
     (REST, {"auth": {"kind": "query", "name": "key"}, "events": [], "organization": None}),
     (REST, {"auth": {"kind": "none"}}),
+    (REST, paged("none", has_more="m")),
+    (REST, paged("next_link", param="cursor", first_page=1, has_more=None)),
+    (REST, paged("cursor", short_page_ends=True)),
+    (REST, paged("continuation", has_more="m", token="t", param="p")),
+    (REST, paged("page_number", param="cursor", first_page=0, key="n")),
     (EVENTBRITE, {"feeds": attendees(**held(True))}),
     (EVENTBRITE, {"feeds": [{"name": "attendees", **held(False)}]}),
     (EVENTBRITE, {"feeds": attendees(floor_s=10, ceiling_s=10)}),
