@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
@@ -25,6 +25,20 @@ CONTENT = "content:"
 
 BARREN = 20
 """Pages in a row that bring nothing new, though more is said or seems to follow, before that is no longer believed."""
+
+
+ENDS = "paging.has_more, or set paging.short_page_ends,"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows of the way on. `records`: as in `Pages.following`. `more`: what its flag says, None: nothing."""
+
+    cursor: Cursor
+    envelope: Mapping[str, Any]
+    records: list[RawRecord]
+    shown: int
+    more: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,71 +67,125 @@ class Pages:
         follow and nothing says where: to take that for the end would lose it."""
         paging = self.options.paging
         # A flag that is not there says nothing, neither way.
-        said = dotted(envelope, paging.has_more) if paging.has_more else None
-        if said is not None and not said:
+        more = dotted(envelope, paging.has_more) if paging.has_more else None
+        if more is not None and not more:
             return None
-        if not said and paging.short_page_ends and shown < self.options.page_size:
+        if not more and paging.short_page_ends and shown < self.options.page_size:
             return None
+        page = Page(cursor, envelope, records, shown, more)
         match paging.kind:
             case "cursor" | "continuation":
-                token = dotted(envelope, paging.token)
-                self._can_lead_on(cursor, envelope, shown, said)
-                found = token not in (None, "") and bool(records or token != cursor.token)
-                return NextPage(token=str(token)) if found else self._lost(said, "paging.token")
+                return self._by_token(page)
             case "next_link":
-                url = dotted(envelope, paging.token) or link_header(reply.headers.get("link", ""))
-                if url is None and "link" not in reply.headers:
-                    self._can_lead_on(cursor, envelope, shown, said)
-                if not isinstance(url, str) or not url:
-                    return self._lost(said, "paging.token")
-                url = self._link(url)
-                return NextPage(token=url) if url != cursor.token else self._lost(said, "paging.token")
+                return self._by_link(page, reply.headers.get("link"))
             case "page_number":
-                number = cursor.position or paging.first_page
-                barren = 0 if records else int(cursor.token or 0) + 1
-                if barren > BARREN:
-                    return self._lost(said, "paging.has_more")
-                mark = self._mark(records[-1]) if records else cursor.last_key
-                if records and mark == cursor.last_key:
-                    # The same page again. Where another came before it, it is what the vendor gives behind the last one.
-                    return self._lost(said or cursor.pages < 2, "paging.param, or set paging.short_page_ends,")
-                token = str(barren) if barren else None
-                return NextPage(position=number + 1, token=token, last_key=mark) if records or said else None
+                return self._by_number(page)
             case "keyset":
-                keys = [key for record in records if (key := self._key(record)) is not None]
-                if keys and keys[-1] != cursor.last_key:
-                    return NextPage(last_key=keys[-1])
-                # A page without any key that is as long as pages are: what is behind it cannot be asked for.
-                unnamed = not keys and len(records) >= self.options.page_size
-                return self._lost(said or unnamed, "paging.key")
+                return self._by_key(page)
             case "offset":
-                if not records and shown <= paging.drift_guard:
-                    return self._lost(said, "paging.has_more")
-                if not records:
-                    # Rows came in before the last one; or the vendor gives the same page whatever is asked for.
-                    barren = int(cursor.token or 0) + 1
-                    if barren > BARREN:
-                        return self._lost(True, "paging.param")
-                    position = self.start(cursor) + shown
-                    return NextPage(position=position, last_key=cursor.last_key, token=str(barren))
-                mark = self._mark(records[-1])
-                if paging.drift_guard == 0 and mark == cursor.last_key:
-                    return self._lost(True, "paging.param")
-                return NextPage(position=self.start(cursor) + shown, last_key=mark)
+                return self._by_offset(page)
             case _:
-                return None
+                return self._lost(more, "paging.kind")
+
+    def _by_token(self, page: Page) -> NextPage | None:
+        token = dotted(page.envelope, self.options.paging.token)
+        self._can_lead_on(page)
+        if not token:
+            # JSON's null, false, "" and 0 are no token; the text "0" may be one.
+            return self._lost(page.more, "paging.token")
+        if token is True or isinstance(token, dict | list):
+            return self._lost(True, "paging.token")
+        if str(token) == page.cursor.token:
+            if not page.records:
+                return self._lost(page.more, "paging.token")
+            if self._shown_before(page):
+                return self._lost(True, "paging.param")
+        return self._led_on(page, str(token), wrong="paging.param")
+
+    def _by_link(self, page: Page, header: str | None) -> NextPage | None:
+        url = dotted(page.envelope, self.options.paging.token) or link_header(header or "")
+        if url is None and header is None:
+            self._can_lead_on(page)
+        if not url:
+            return self._lost(page.more, "paging.token")
+        if not isinstance(url, str):
+            return self._lost(True, "paging.token")
+        url = self._link(url)
+        if url == page.cursor.token:
+            # A last page may lead to itself. A full one that was shown before may as well be the first, given for any link.
+            again = self._shown_before(page) and page.shown >= self.options.page_size
+            return self._lost(page.more or again, "paging.token")
+        return self._led_on(page, url, wrong="paging.token")
+
+    def _led_on(self, page: Page, token: str, *, wrong: str) -> NextPage:
+        """Where a token or a link leads, unless it does so again and again and nothing comes of it. `wrong`: what to look at
+        where it is always the same page."""
+        again = self._shown_before(page)
+        barren = 0 if page.records and not again else page.cursor.position + 1
+        if barren > BARREN:
+            ends = "paging.has_more" if self.options.paging.kind == "continuation" else ENDS
+            raise PermanentError(
+                f"rest {self.name}: {barren} pages in a row brought nothing new, and each leads on; check "
+                f"{wrong if again else ends} in YAML, the window stays open"
+            )
+        return NextPage(
+            token=token, position=barren, last_key=content(page.records) if page.records else page.cursor.last_key
+        )
+
+    def _shown_before(self, page: Page) -> bool:
+        """Whether a token or a link led to the page that it was on."""
+        return bool(page.records) and content(page.records) == page.cursor.last_key
+
+    def _by_number(self, page: Page) -> NextPage | None:
+        cursor, records = page.cursor, page.records
+        number = cursor.position or self.options.paging.first_page
+        barren = 0 if records else int(cursor.token or 0) + 1
+        if barren > BARREN:
+            return self._lost(page.more, "paging.has_more")
+        mark = self._mark(records[-1]) if records else cursor.last_key
+        if records and mark == cursor.last_key:
+            # The same page again. Where another came before it, it is what the vendor gives behind the last one.
+            return self._lost(page.more or cursor.pages < 2, "paging.param, or set paging.short_page_ends,")
+        token = str(barren) if barren else None
+        return NextPage(position=number + 1, token=token, last_key=mark) if records or page.more else None
+
+    def _by_key(self, page: Page) -> NextPage | None:
+        keys = [key for record in page.records if (key := self._key(record)) is not None]
+        if keys and keys[-1] != page.cursor.last_key:
+            return NextPage(last_key=keys[-1])
+        # A page without any key that is as long as pages are: what is behind it cannot be asked for.
+        unnamed = not keys and len(page.records) >= self.options.page_size
+        return self._lost(page.more or unnamed, "paging.key")
+
+    def _by_offset(self, page: Page) -> NextPage | None:
+        paging, cursor = self.options.paging, page.cursor
+        position = self.start(cursor) + page.shown
+        if not page.records and page.shown <= paging.drift_guard:
+            return self._lost(page.more, "paging.has_more")
+        if not page.records:
+            # Rows came in before the last one; or the vendor gives the same page whatever is asked for.
+            barren = int(cursor.token or 0) + 1
+            if barren > BARREN:
+                return self._lost(True, "paging.param")
+            return NextPage(position=position, last_key=cursor.last_key, token=str(barren))
+        mark = self._mark(page.records[-1])
+        if paging.drift_guard == 0 and mark == cursor.last_key:
+            return self._lost(True, "paging.param")
+        return NextPage(position=position, last_key=mark)
 
     def start(self, cursor: Cursor) -> int:
         """The offset to ask from: rows before our place are asked again where the last one seen can be known again."""
         return max(0, cursor.position - (self.options.paging.drift_guard if cursor.last_key else 0))
 
-    def _can_lead_on(self, cursor: Cursor, envelope: Mapping[str, Any], shown: int, said: Any) -> None:
+    def _can_lead_on(self, page: Page) -> None:
         """A path that leads nowhere on the first page, though the page is full, is more likely mistyped than the end."""
         paging = self.options.paging
-        if paging.token_may_be_absent or said is not None or cursor.pages or shown < self.options.page_size:
+        if paging.token_may_be_absent or page.more is not None or page.cursor.pages:
+            return
+        if page.shown < self.options.page_size:
             return
         parent, _, name = paging.token.rpartition(".")
-        holder = dotted(envelope, parent)
+        holder = dotted(page.envelope, parent)
         if not isinstance(holder, dict) or name not in holder:
             raise PermanentError(
                 f"rest {self.name}: the first page is full, and nothing stands at paging.token to lead on; correct its path in "
@@ -164,6 +232,11 @@ def link_header(value: str) -> str | None:
             if name.lower() == "rel" and "next" in (quoted or bare).lower().split():
                 return str(target)
     return None
+
+
+def content(records: Sequence[RawRecord]) -> str:
+    """By which a page that is shown again is known: as many records, with the same at both ends."""
+    return f"{CONTENT}{len(records)}:{digest(raw_bytes(records[0]) + raw_bytes(records[-1]))}"
 
 
 def digest(said: bytes) -> str:

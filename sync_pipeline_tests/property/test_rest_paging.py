@@ -193,6 +193,97 @@ def test_where_it_is_said_that_a_short_page_ends_the_list_no_call_is_spent_on_it
         assert shop.served == -(-length // size) + (length == 0) or kind == "offset"
 
 
+@pytest.mark.parametrize("kind", ["cursor", "continuation", "next_link"])
+@pytest.mark.parametrize("fresh", [False, True])
+@given(length=st.integers(1, 9), size=st.integers(2, 4))
+def test_a_token_that_leads_to_the_same_page_for_ever_is_found_out(
+    kind: str, fresh: bool, length: int, size: int
+) -> None:
+    """The vendor does not know the parameter, or the link, and gives its first page to whatever is asked."""
+
+    class Deaf(Shop):
+        def answer(self, request: Request) -> Reply:
+            del request
+            self.served += 1
+            shown = [{"n": number} for number in self.ids[: self.size]]
+            token = str(self.served) if fresh else "t"
+            return Reply(200, {}, orjson.dumps({"data": shown, "next": f"/next/{token}"}), NOW, NOW)
+
+    shop = Deaf(list(range(length)), size, kind)
+    if kind == "next_link" and not fresh and length < size:
+        assert walk(shop) == [*range(length)] * 2, "a last page may link to itself"
+        return
+    named = "token" if kind == "next_link" else "param"
+    with pytest.raises(PermanentError, match=rf"rest things: .* paging\.{named} in YAML, the window stays open"):
+        walk(shop)
+    assert shop.served <= (22 if fresh else 2)
+
+
+@pytest.mark.parametrize(("kind", "named"), [("cursor", ", or set paging.short_page_ends,"), ("continuation", "")])
+def test_fresh_tokens_that_lead_to_nothing_for_ever_are_found_out(kind: str, named: str) -> None:
+    class Tireless(Shop):
+        def answer(self, request: Request) -> Reply:
+            start = int(dict(request.params).get("p", 0))
+            shown = [{"n": number} for number in self.ids[start : start + 2]]
+            return Reply(200, {}, orjson.dumps({"data": shown, "next": str(start + 2)}), NOW, NOW)
+
+    with pytest.raises(PermanentError, match="21 pages in a row brought nothing new") as caught:
+        walk(Tireless([1, 2, 3], 2, kind))
+    assert f"check paging.has_more{named} in YAML" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["cursor", "continuation", "next_link"])
+def test_empty_pages_in_the_middle_are_no_end_where_tokens_lead_on(kind: str) -> None:
+    class Filtered(Shop):
+        def answer(self, request: Request) -> Reply:
+            place = int(dict(request.params).get("p", request.path.removeprefix("/things").removeprefix("/next/") or 0))
+            shown = [{"n": place}] if place % 20 == 0 else []
+            lead = f"/next/{place + 1}" if self.kind == "next_link" else place + 1
+            return Reply(200, {}, orjson.dumps({"data": shown, "next": lead if place < 60 else None}), NOW, NOW)
+
+    assert walk(Filtered([], 2, kind)) == [0, 20, 40, 60]
+
+
+def test_a_token_may_stay_the_same_while_what_it_leads_to_changes() -> None:
+    class Scroll(Shop):
+        def answer(self, request: Request) -> Reply:
+            del request
+            self.served += 2
+            shown = [{"n": number} for number in self.ids[self.served - 2 : self.served]]
+            return Reply(200, {}, orjson.dumps({"data": shown, "next": "scroll"}), NOW, NOW)
+
+    assert walk(Scroll(list(range(7)), 2, "cursor")) == list(range(7))
+
+
+@pytest.mark.parametrize("token", [None, False, "", 0, 0.0])
+def test_what_is_no_token_ends_the_list(token: Any) -> None:
+    body = {"data": [{"id": 1}, {"id": 2}], "next": token}
+    read = feed("cursor", 2, absent=False).read(Cursor(opened_at=NOW), Reply(200, {}, orjson.dumps(body), NOW, NOW))
+    assert read.next is None
+
+
+@pytest.mark.parametrize("token", ["0", 7])
+def test_a_token_is_sent_as_text(token: Any) -> None:
+    body = {"data": [{"id": 1}], "next": token}
+    read = feed("cursor", 2).read(Cursor(opened_at=NOW), Reply(200, {}, orjson.dumps(body), NOW, NOW))
+    assert read.next is not None
+    assert read.next.token == str(token)
+
+
+@pytest.mark.parametrize("kind", ["cursor", "continuation", "next_link"])
+@pytest.mark.parametrize("token", [True, {"href": "/next/2"}, ["/next/2"]])
+def test_a_path_to_what_is_no_token_is_no_end_of_the_list(kind: str, token: Any) -> None:
+    body = {"data": [{"id": 1}], "next": token}
+    with pytest.raises(PermanentError, match=r"check paging\.token in YAML"):
+        feed(kind, 2).read(Cursor(opened_at=NOW), Reply(200, {}, orjson.dumps(body), NOW, NOW))
+
+
+def test_one_answer_that_says_more_is_not_the_whole_list() -> None:
+    body = {"data": [{"id": 1}], "more": True}
+    with pytest.raises(PermanentError, match=r"the list goes on, .* check paging\.kind in YAML, the window stays open"):
+        feed("none", 2, flagged=True).read(Cursor(opened_at=NOW), Reply(200, {}, orjson.dumps(body), NOW, NOW))
+
+
 @pytest.mark.parametrize("kind", ["cursor", "next_link"])
 def test_a_short_page_may_end_a_list_whose_vendor_leads_on_for_ever(kind: str) -> None:
     class Tireless(Shop):
