@@ -145,17 +145,27 @@ class Pages:
         mark = self._mark(records[-1]) if records else cursor.last_key
         if records and mark == cursor.last_key:
             # The same page again. Where another came before it, it is what the vendor gives behind the last one.
-            return self._lost(page.more or cursor.pages < 2, "paging.param, or set paging.short_page_ends,")
+            deaf = cursor.pages < 2 and self._is_full(page.shown)
+            return self._lost(page.more or deaf, "paging.param, or set paging.short_page_ends,")
         token = str(barren) if barren else None
         return NextPage(position=number + 1, token=token, last_key=mark) if records or page.more else None
 
+    def _is_full(self, shown: int) -> bool:
+        """Whether more may follow a page. How long a full one is, nobody knows where it is neither asked for nor written."""
+        options = self.options
+        known = options.page_size_param is not None or "page_size" in options.model_fields_set
+        return not known or shown >= options.page_size
+
     def _by_key(self, page: Page) -> NextPage | None:
+        last, full = page.cursor.last_key, len(page.records) >= self.options.page_size
         keys = [key for record in page.records if (key := self._key(record)) is not None]
-        if keys and keys[-1] != page.cursor.last_key:
+        if keys and keys[-1] != last:
             return NextPage(last_key=keys[-1])
-        # A page without any key that is as long as pages are: what is behind it cannot be asked for.
-        unnamed = not keys and len(page.records) >= self.options.page_size
-        return self._lost(page.more or unnamed, "paging.key")
+        if any(key != last for key in keys):
+            # Asked from its last record on, the vendor may give that one again: but not what is before it.
+            return self._lost(True, "paging.param")
+        # A full page without a key beyond the last one: what is behind it cannot be asked for.
+        return self._lost(page.more or full, "paging.key")
 
     def _by_offset(self, page: Page) -> NextPage | None:
         paging, cursor = self.options.paging, page.cursor

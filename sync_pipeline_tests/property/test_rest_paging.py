@@ -147,36 +147,86 @@ def test_a_vendor_may_say_404_behind_the_last_page(length: int, size: int) -> No
     assert walk(Shop(ids, size, "page_number", strict=True)) == ids
 
 
-@pytest.mark.parametrize("kind", ["page_number", "offset"])
+@pytest.mark.parametrize("kind", ["page_number", "offset", "keyset"])
 @given(length=st.integers(3, 25), size=st.integers(2, 7))
 def test_a_vendor_that_does_not_know_the_parameter_is_found_out(kind: str, length: int, size: int) -> None:
     class Deaf(Shop):
         def answer(self, request: Request) -> Reply:
-            first = replace(request, params=(("p", "1" if kind == "page_number" else "0"),))
-            return super().answer(first)
+            first = {"page_number": (("p", "1"),), "offset": (("p", "0"),), "keyset": ()}[kind]
+            return super().answer(replace(request, params=first))
 
     ids = list(range(10, 10 + length))
     for nameless in (frozenset(), frozenset(ids)):
-        with pytest.raises(PermanentError, match=r"paging\.param"):
-            walk(Deaf(ids, size, kind, nameless=nameless))
+        shop = Deaf(ids, size, kind, nameless=nameless)
+        if length < size and (kind == "page_number" or (kind == "keyset" and nameless)):
+            assert set(walk(shop)) == set(ids), "one short page is the whole list, whatever was asked"
+            continue
+        with pytest.raises(PermanentError, match=r"paging\.key" if kind == "keyset" and nameless else r"paging\.param"):
+            walk(shop)
 
 
 @given(length=st.integers(1, 25), size=st.integers(2, 7), nameless=st.booleans())
 def test_a_vendor_may_give_its_last_page_again(length: int, size: int, nameless: bool) -> None:
-    class Clamps(Shop):
-        def answer(self, request: Request) -> Reply:
-            last = -(-len(self.ids) // self.size)
-            asked = min(int(dict(request.params)["p"]), last)
-            return super().answer(replace(request, params=(("p", str(asked)),)))
-
     ids = list(range(10, 10 + length))
     shop = Clamps(ids, size, "page_number", nameless=frozenset(ids) if nameless else frozenset())
-    if length <= size:
-        # Of one page alone nobody can tell.
+    if length == size:
+        # Of one full page alone nobody can tell.
         with pytest.raises(PermanentError, match=r"paging\.param"):
             walk(shop)
     else:
         assert set(walk(shop)) == set(ids)
+
+
+class Clamps(Shop):
+    """Behind its last page it gives that one again."""
+
+    def answer(self, request: Request) -> Reply:
+        last = -(-len(self.ids) // self.size)
+        asked = min(int(dict(request.params)["p"]), last)
+        return super().answer(replace(request, params=(("p", str(asked)),)))
+
+
+@pytest.mark.parametrize(("known", "ends"), [({}, False), ({"page_size_param": "n"}, True), ({"page_size": 100}, True)])
+def test_a_page_is_short_only_where_its_size_is_known(known: dict[str, Any], ends: bool) -> None:
+    options = RestFeedOptions(path="/things", paging=Paging(kind="page_number", param="p"), **known)
+    shop = Clamps(list(range(50)), 50, "page_number")
+    if ends:
+        assert set(walk(shop, api=RestFeed("things", options))) == set(range(50))
+    else:
+        with pytest.raises(PermanentError, match=r"paging\.param"):
+            walk(shop, api=RestFeed("things", options))
+
+
+@given(length=st.integers(1, 25), size=st.integers(2, 7))
+def test_a_vendor_may_give_the_record_of_the_last_key_again(length: int, size: int) -> None:
+    class Inclusive(Shop):
+        def answer(self, request: Request) -> Reply:
+            asked = dict(request.params)
+            before = {"p": str(int(asked["p"]) - 1)} if "p" in asked else {}
+            return super().answer(replace(request, params=tuple(before.items())))
+
+    ids = list(range(10, 10 + length))
+    assert set(walk(Inclusive(ids, size, "keyset"))) == set(ids)
+
+
+@pytest.mark.parametrize(("ties", "size", "found_out"), [(2, 3, False), (3, 3, True), (7, 3, True)])
+def test_a_key_that_as_many_records_have_as_a_page_holds_leads_no_further(
+    ties: int, size: int, found_out: bool
+) -> None:
+    class Stamped(Shop):
+        """Keys are stamps, and it gives what is not before the one it is asked for."""
+
+        def answer(self, request: Request) -> Reply:
+            since = int(dict(request.params).get("p", 0))
+            shown = [{"n": n, "id": min(n, self.ids[-ties])} for n in self.ids if min(n, self.ids[-ties]) >= since]
+            return Reply(200, {}, orjson.dumps({"data": shown[: self.size]}), NOW, NOW)
+
+    shop = Stamped(list(range(10)), size, "keyset")
+    if found_out:
+        with pytest.raises(PermanentError, match=r"paging\.key"):
+            walk(shop)
+    else:
+        assert set(walk(shop)) == set(range(10))
 
 
 @pytest.mark.parametrize("kind", ["page_number", "offset", "keyset"])
