@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,15 @@ from sync_pipeline.vendors.rest_paging import Pages, digest
 
 NO_SUCH_PAGE = frozenset({400, 404, 416, 422})
 """What vendors answer where a list has ended. Each may mean something else as well."""
+
+SAYING = frozenset({"detail", "message", "error", "errors", "error_description", "title"})
+ENDED = re.compile(
+    r"\b(invalid|no such|no more|out of range|beyond|past|exceeds)\s+((the|that|last|final|requested|result)\s+)*pages?\b"
+    r"|\bpage(\s+(number|index|no|parameter|value))?\W*(\d+\W*)?((is|was|does|contains)\s+)?"
+    r"(out of (range|bounds)|invalid|beyond|past the|exceeds|too (large|high|big)|(not|doesn.t) exist|no (results|records))\b",
+    re.IGNORECASE,
+)
+"""How vendors say that a list has no such page."""
 
 
 def endpoint(path: str) -> str:
@@ -72,9 +81,21 @@ class RestApi:
 
 
 def _says_no_such_page(reply: Reply) -> bool:
-    """`Invalid page.` and its like. That something was not found may be said of anything."""
-    said = str(error_fields(reply)).lower()
-    return "page" in said and "not found" not in said
+    """`Invalid page.` and its like, where a vendor says what is wrong. That something was not found may be said of anything, and
+    a page may be named anywhere."""
+    return any(ENDED.search(text) for text in _said(error_fields(reply)))
+
+
+def _said(value: Any, depth: int = 3) -> Iterator[str]:
+    """The texts of an error: `{"error": {"message": …}}`, `{"errors": [{"detail": …}]}`."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list) and depth:
+        for item in value:
+            yield from _said(item, depth - 1)
+    elif isinstance(value, dict) and depth:
+        for key in SAYING & value.keys():
+            yield from _said(value[key], depth - 1)
 
 
 def _number(reply: Reply, header: str) -> float | None:
@@ -172,6 +193,7 @@ class RestFeed:
 
     def read(self, cursor: Cursor, reply: Reply) -> PageRead:
         if reply.status == 404:
+            self._pages.may_end(cursor)
             return PageRead({}, None, vendor_now=server_clock(reply))
         where = tuple(self.options.records.split(".")) if self.options.records else ()
         envelope, shown = page(f"rest {self.name}", reply, where)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from sync_pipeline.kernel.errors import CursorExpired, PermanentError
-from sync_pipeline.kernel.feed import Cursor, NextPage, RawRecord, Reply
+from sync_pipeline.kernel.feed import AGAIN, Cursor, NextPage, RawRecord, Reply
 from sync_pipeline.kernel.urls import without
 from sync_pipeline.kernel.wire import raw_bytes
 from sync_pipeline.vendors.answers import dotted
@@ -23,6 +23,7 @@ from sync_pipeline.vendors.rest_options import RestFeedOptions
 CONTENT = "content:"
 """Begins the mark of a record that has no key."""
 
+MORE = " and more"
 BARREN = 20
 """Pages in a row that bring nothing new, though more is said or seems to follow, before that is no longer believed."""
 
@@ -139,7 +140,7 @@ class Pages:
     def _by_number(self, page: Page) -> NextPage | None:
         cursor, records = page.cursor, page.records
         number = cursor.position or self.options.paging.first_page
-        barren = 0 if records else int(cursor.token or 0) + 1
+        barren = 0 if records else _barren(cursor) + 1
         if barren > BARREN:
             return self._lost(page.more, "paging.has_more")
         mark = self._mark(records[-1]) if records else cursor.last_key
@@ -147,8 +148,9 @@ class Pages:
             # The same page again. Where another came before it, it is what the vendor gives behind the last one.
             deaf = cursor.pages < 2 and self._is_full(page.shown)
             return self._lost(page.more or deaf, "paging.param, or set paging.short_page_ends,")
-        token = str(barren) if barren else None
-        return NextPage(position=number + 1, token=token, last_key=mark) if records or page.more else None
+        if not records and not page.more:
+            return None
+        return NextPage(position=number + 1, token=_noted(barren, page.more), last_key=mark)
 
     def _is_full(self, shown: int) -> bool:
         """Whether more may follow a page. How long a full one is, nobody knows where it is neither asked for nor written."""
@@ -174,14 +176,22 @@ class Pages:
             return self._lost(page.more, "paging.has_more")
         if not page.records:
             # Rows came in before the last one; or the vendor gives the same page whatever is asked for.
-            barren = int(cursor.token or 0) + 1
+            barren = _barren(cursor) + 1
             if barren > BARREN:
                 return self._lost(True, "paging.param")
-            return NextPage(position=position, last_key=cursor.last_key, token=str(barren))
+            return NextPage(position=position, last_key=cursor.last_key, token=_noted(barren, page.more))
         mark = self._mark(page.records[-1])
         if paging.drift_guard == 0 and mark == cursor.last_key:
             return self._lost(True, "paging.param")
-        return NextPage(position=position, last_key=mark)
+        return NextPage(position=position, last_key=mark, token=_noted(0, page.more))
+
+    def may_end(self, cursor: Cursor) -> None:
+        """Behind a page that said more there is one. Where it is gone the list has moved, or the vendor fails to show it."""
+        if (cursor.token or "").endswith(MORE) and cursor.walk != AGAIN:
+            raise CursorExpired(
+                f"rest {self.name}: the vendor has no page {cursor.pages + 1}, though the one before it said that more follows; "
+                "the window is walked again"
+            )
 
     def start(self, cursor: Cursor) -> int:
         """The offset to ask from: rows before our place are asked again where the last one seen can be known again."""
@@ -242,6 +252,16 @@ def link_header(value: str) -> str | None:
             if name.lower() == "rel" and "next" in (quoted or bare).lower().split():
                 return str(target)
     return None
+
+
+def _noted(barren: int, more: Any) -> str | None:
+    """What stands in the place of a token where pages are counted: how many in a row brought nothing new, and whether the last
+    one said that more follows."""
+    return f"{barren}{MORE if more else ''}" if barren or more else None
+
+
+def _barren(cursor: Cursor) -> int:
+    return int((cursor.token or "0").removesuffix(MORE))
 
 
 def content(records: Sequence[RawRecord]) -> str:

@@ -364,6 +364,71 @@ def test_a_refusal_behind_the_first_page_says_what_may_be_done(status: int) -> N
     assert "short_page_ends" in str(refused)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": "Invalid page."},
+        {"message": "No such page"},
+        {"error": "page 7 is out of range"},
+        {"error": {"code": 404, "message": "Page number 7 out of range"}},
+        {"errors": [{"title": "Bad request", "detail": "The page does not exist."}]},
+        {"errors": ["Requested page is beyond the last page"]},
+        {"detail": "That page contains no results"},
+        {"error": "out_of_range", "error_description": "page: 12 exceeds 11"},
+    ],
+)
+def test_a_404_may_say_that_the_list_has_ended(body: Any) -> None:
+    request = feed("page_number", 2).request(Cursor(opened_at=NOW, position=7, pages=6))
+    assert API.classify(request, Reply(404, {}, orjson.dumps(body), NOW, NOW)) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "shard unavailable", "help": "https://docs.example.com/pages/errors"},
+        {"message": "Page not found"},
+        {"message": "Invalid token, see the last section of our status page"},
+        {"message": "Invalid response of the page server"},
+        {"error": "not_found", "page": "invalid page"},
+        {"request": {"message": "invalid page"}},
+        {"detail": "Invalid homepage"},
+        ["Invalid page."],
+    ],
+)
+def test_a_404_that_names_a_page_otherwise_is_no_end(body: Any) -> None:
+    request = feed("page_number", 2).request(Cursor(opened_at=NOW, position=7, pages=6))
+    refused = API.classify(request, Reply(404, {}, orjson.dumps(body), NOW, NOW))
+    assert isinstance(refused, PermanentError)
+
+
+@pytest.mark.parametrize("kind", ["page_number", "offset"])
+def test_a_404_is_no_end_where_more_was_said_to_follow(kind: str) -> None:
+    """The list is shorter now, or the vendor cannot show that page at the moment: the window is walked again."""
+
+    class Fails(Shop):
+        def answer(self, request: Request) -> Reply:
+            if self.served == 2:
+                self.served += 1
+                return Reply(404, {}, b'{"detail":"Invalid page."}', NOW, NOW)
+            return super().answer(request)
+
+    ids = list(range(10, 20))
+    assert walk(Fails(ids, 3, kind, flagged=True))[6 if kind == "page_number" else 5 :] == ids
+    read = feed(kind, 3, flagged=True).read
+    lost = Reply(404, {}, b'{"detail":"Invalid page."}', NOW, NOW)
+    assert read(Cursor(opened_at=NOW, pages=2), lost).next is None
+    with pytest.raises(CursorExpired, match="has no page 3, though the one before it said that more follows"):
+        read(Cursor(opened_at=NOW, pages=2, token="0 and more"), lost)
+
+
+def test_an_open_window_of_an_earlier_version_goes_on() -> None:
+    cursor = Cursor(opened_at=NOW, pages=9, position=9, token="3", last_key="7")
+    body = {"data": [], "more": True}
+    read = feed("page_number", 3, flagged=True).read(cursor, Reply(200, {}, orjson.dumps(body), NOW, NOW))
+    assert read.next is not None
+    assert (read.next.position, read.next.token) == (10, "4 and more")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(length=st.integers(0, 25), size=st.integers(2, 7))
 def test_a_flag_that_is_never_there_ends_nothing(kind: str, length: int, size: int) -> None:
