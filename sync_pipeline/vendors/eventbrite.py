@@ -6,8 +6,10 @@ Sources: Eventbrite's API reference (authentication, errors, paging, eventual co
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sync_pipeline.kernel.errors import (
     AuthenticationError,
@@ -147,10 +149,10 @@ class EventbriteFeed:
                 f"eventbrite {self.name}: HTTP 200 without `pagination`; it is asked again", status=200
             )
         token = paging.get("continuation")
-        # A continuation is given on the last page too, so that only `has_more_items` and an empty page say the end.
-        more = bool(paging.get("has_more_items")) and bool(records)
         follows = NextPage(token=token) if isinstance(token, str) and token else None
-        if more and follows is None and cursor.walk != AGAIN:
+        # A continuation is given on the last page too, so that only the flag and an empty page say the end.
+        more = bool(records) and cursor.walk != AGAIN and self._more(paging)
+        if more and follows is None:
             raise PermanentError(
                 f"eventbrite {self.name}: the list goes on, but this page has no continuation token; the window stays open",
                 status=200,
@@ -158,3 +160,15 @@ class EventbriteFeed:
         # Our clock may be behind the vendor's; a day is far from a record's made-up year.
         high = newest(stamps(records, "changed"), reply.received_at + timedelta(days=1))
         return PageRead({self.name: records}, follows if more else None, high=high, vendor_now=server_clock(reply))
+
+    def _more(self, paging: Mapping[str, Any]) -> bool:
+        """Whether more pages follow, by the flag, else by their count."""
+        flag, number, count = (paging.get(key) for key in ("has_more_items", "page_number", "page_count"))
+        if isinstance(flag, bool):
+            return flag
+        if type(number) is int and type(count) is int:
+            return number < count
+        raise TransientError(
+            f"eventbrite {self.name}: HTTP 200 whose `pagination` does not say whether more follows; it is asked again",
+            status=200,
+        )

@@ -61,6 +61,29 @@ def test_eventbrite_ends_by_flag_or_empty_page(more: bool, records: list[Any], g
     assert (read.next is not None) == goes_on
 
 
+@pytest.mark.parametrize("flag", [{}, {"has_more_items": None}, {"has_more_items": "true"}, {"has_more_items": 0}])
+@pytest.mark.parametrize(("number", "goes_on"), [(1, True), (3, False)])
+def test_eventbrite_without_its_flag_is_read_by_the_count_of_pages(
+    flag: dict[str, Any], number: int, goes_on: bool
+) -> None:
+    paging = {"object_count": 150, "page_number": number, "page_size": 50, "page_count": 3, "continuation": "AEtF"}
+    feed = EventbriteFeed("orders", "1")
+    read = feed.read(Cursor(opened_at=NOW), reply({"pagination": paging | flag, "orders": [{}]}))
+    assert (read.next is not None) == goes_on
+    assert feed.read(Cursor(opened_at=NOW), reply({"pagination": paging | flag, "orders": []})).next is None
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"page_number": 1}, {"page_number": 1, "page_count": None, "has_more_items": None}]
+)
+def test_eventbrite_that_does_not_say_whether_more_follows_is_asked_again(said: dict[str, Any]) -> None:
+    body = {"pagination": {"continuation": "AEtF", **said}, "orders": [{}]}
+    with pytest.raises(TransientError, match="does not say whether more follows; it is asked again"):
+        EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW), reply(body))
+    landed = EventbriteFeed("orders", "1").read(Cursor(opened_at=NOW, walk=AGAIN), reply(body))
+    assert len(landed.records["orders"]) == 1
+
+
 @pytest.mark.parametrize("token", [{}, {"continuation": None}, {"continuation": ""}, {"continuation": 5}])
 def test_eventbrite_says_more_but_not_where(token: dict[str, Any]) -> None:
     """What is taken for the end of the list would be lost."""
