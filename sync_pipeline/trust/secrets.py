@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.kernel.names import surely_name
 from sync_pipeline.trust.values import Secret, revealed
 
 __all__ = [
@@ -22,8 +23,6 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
-"""What a variable is usually called. Anything else may be a value that was put in the place of its name."""
 
 
 class SecretNotFound(ConfigurationError):
@@ -78,9 +77,9 @@ class EnvironmentSecrets:
                 continue
             if value:
                 return Secret(value)
-        if not given and not _VARIABLE.fullmatch(name):
+        if not given and not surely_name(name):
             raise SecretNotFound(
-                "a variable that the YAML names is not set; it is not repeated here, since a name that is not in capitals may be "
+                "a variable that the YAML names is not set; it is not repeated here, since what does not look like a name may be "
                 "the secret itself: write the name of an environment variable, like SHOP_TOKEN, the value never stands there"
             )
         where = f"the file named by {name}_FILE cannot be read or is empty" if given else f"variable {name} is not set"

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Feed, QuotaNode, QuotaWindow, VendorApi
 from sync_pipeline.kernel.grants import Grant, MintLimit
+from sync_pipeline.kernel.names import shown
 from sync_pipeline.vendors import eventbrite, pretix, rest
 from sync_pipeline.vendors.config import ConnectionConfig, FeedConfig, GrantOptions
 from sync_pipeline.vendors.limits import Limit
@@ -83,7 +84,8 @@ def _windows(limits: Sequence[Limit]) -> tuple[QuotaWindow, ...]:
 def _nodes(config: ConnectionConfig, auth: AuthSpec) -> tuple[QuotaNode, ...]:
     """The quota tree besides the account: the vendor's host above it, its credential and endpoint classes below.
 
-    A credential is known by the name of its secret; a token that is exchanged is the connection's own.
+    A credential is known by the name of its secret, as far as that may be shown: scopes are stored, and `status` and the
+    errors repeat them. A token that is exchanged is the connection's own.
     """
     nodes = [
         QuotaNode(f"{config.name} {each.endpoint}", _windows(each.limits), endpoint=each.endpoint)
@@ -95,7 +97,7 @@ def _nodes(config: ConnectionConfig, auth: AuthSpec) -> tuple[QuotaNode, ...]:
                 f"connection {config.name}: credential_limits are those of a credential, and its auth is `none`; write them "
                 "as limits"
             )
-        secret = config.name if auth.grant else auth.secret_env
+        secret = config.name if auth.grant else shown(auth.secret_env or "")
         nodes.append(QuotaNode(f"credential {secret}", _windows(config.credential_limits)))
     if config.vendor_limits:
         host = urlsplit(config.base_url).hostname
@@ -151,7 +153,8 @@ def _eventbrite(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> P
     }
     api = eventbrite.EventbriteApi(windows=windows or eventbrite.WINDOWS)
     endpoints = [eventbrite.endpoint(feed.name, of_events=bool(config.events)) for feed in config.feeds]
-    return Parts(api, eventbrite.auth(config.token_env or ""), feeds, endpoints, f"token {config.token_env}")
+    account = f"token {shown(config.token_env or '')}"
+    return Parts(api, eventbrite.auth(config.token_env or ""), feeds, endpoints, account)
 
 
 def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:

@@ -80,6 +80,21 @@ def test_headers_speak_of_a_limit_that_there_is() -> None:
         built(REST, rate_headers={"window": "minutes"})
 
 
+@pytest.mark.parametrize("token", ["QWERTYUIOPASDFGHJKLZ", "qwertyUIOP123456zz", "QW3RTYU10PASDFGHJKLZ"])
+def test_a_token_in_the_place_of_its_name_names_no_scope(token: str) -> None:
+    """Scopes are stored and shown."""
+    made, other = (
+        built(EVENTBRITE, token_env=name, credential_limits=[ONE], account=None) for name in (token, token + "Z")
+    )
+    assert token not in repr(made.quota)
+    assert len({node.scope for node in (*made.quota, *other.quota)}) == 4, "each name has its own"
+
+
+def test_a_name_is_its_scope() -> None:
+    made = built(EVENTBRITE, token_env="EVENTBRITE_TOKEN", credential_limits=[ONE])
+    assert [node.scope for node in made.quota] == ["token EVENTBRITE_TOKEN", "credential EVENTBRITE_TOKEN"]
+
+
 GRANT = {
     "grant": {"kind": "client_credentials", "path": "/oauth/token", "client_id_env": "I", "client_secret_env": "S"}
 }

@@ -103,11 +103,31 @@ class TestEnvironmentSecrets:
         with pytest.raises(ConfigurationError, match="VENDOR_TOKEN is not set"):
             EnvironmentSecrets({}, folder=tmp_path).get("VENDOR_TOKEN")
 
-    @pytest.mark.parametrize("value", ["a_value_4eC39HqLyjWD", "p4ss word/with:signs", "9a".rjust(300, "0")])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "a_value_4eC39HqLyjWD",
+            "p4ss word/with:signs",
+            "9a".rjust(300, "0"),
+            "QWERTYUIOPASDFGHJKLZ",
+            "QW3RTYU10PASDFGHJKLZ",
+            "TOKEN_QW3RTYU10PASDFGHJKLZ",
+            "4111-1111",
+            "sk_live_abcdefgh",
+        ],
+    )
     def test_a_value_in_the_place_of_its_name_is_not_repeated(self, tmp_path: Path, value: str) -> None:
         with pytest.raises(ConfigurationError, match="the value never stands there") as error:
             EnvironmentSecrets({}, folder=tmp_path).get(value)
         assert value not in str(error.value)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["T", "PX2", "NOWHERE", "SHOPTOKEN", "EVENTBRITE_TOKEN", "SHOP_2__LIVE", "shop_token", "eventbrite.api-key"],
+    )
+    def test_what_can_only_be_a_name_is_repeated(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"variable {name} is not set"):
+            EnvironmentSecrets({}, folder=tmp_path).get(name)
 
     @pytest.mark.parametrize("content", [None, b"", b"  \n", b"\xff\xfe\x00"])
     def test_an_unusable_named_file_is_named_by_its_variable(self, tmp_path: Path, content: bytes | None) -> None:
