@@ -9,18 +9,21 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from sync_pipeline.kernel.feed import QuotaWindow
-from sync_pipeline.vendors.rest_options import Strict
+from sync_pipeline.vendors.rest_options import YEAR_S, Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 DAY_S = 86_400
+SHORTEST_S = 0.01
+MOST = 2**31 - 1
+"""The store counts in whole numbers, each slice of a window too: of more, or in a shorter one, it could not."""
 
 
 class Limit(Strict):
     """One window of the vendor's limit."""
 
     name: Name = "window"
-    limit: int = Field(ge=1, description="Most requests in the window.")
-    seconds: float = Field(gt=0, description="Length of the window.")
+    limit: int = Field(ge=1, le=MOST, description="Most requests in the window.")
+    seconds: float = Field(ge=SHORTEST_S, le=YEAR_S, description="Length of the window.")
     kind: Literal["sliding", "fixed", "daily"] = "sliding"
     burst: int | None = Field(None, ge=1, description="Most requests at once; default a quarter of the limit.")
     zone: str = Field("UTC", description="For `daily`: the time zone in which the vendor's day begins.")

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SinceFormat = Literal["iso_seconds", "iso_millis", "iso_micros", "epoch_s", "epoch_ms"]
 PagingKind = Literal["cursor", "next_link", "continuation", "page_number", "offset", "keyset", "none"]
+YEAR_S = 366 * 86_400
+"""Longest time that settings take: beyond it lies a mistyped number, and at last no instant."""
 Said = Annotated[str, Field(min_length=1)]
 """A name or a path that is not left empty."""
 

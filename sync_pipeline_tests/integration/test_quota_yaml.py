@@ -183,6 +183,18 @@ async def test_a_day_is_that_of_its_zone(vendor: Vendor, database: Database) -> 
     assert await rows(database, "select day, used, zone from sync.quota") == [(before, 3, zone)]
 
 
+@pytest.mark.parametrize("limit", [1, 2**31 - 1])
+@pytest.mark.parametrize("seconds", [0.01, 366 * 86_400])
+async def test_any_limit_that_is_taken_can_be_counted(
+    vendor: Vendor, database: Database, limit: int, seconds: float
+) -> None:
+    """The view is everybody's: a window that it cannot count would hide all others."""
+    limits = [{"name": "odd", "limit": limit, "seconds": seconds}]
+    async with gateway(built(limits=limits, base_url=vendor.url), database, SystemClock()) as opened:
+        assert await ask(opened) == 200
+    assert (await used(database)).keys() == {"shop: odd"}
+
+
 def test_a_zone_that_does_not_exist_is_named() -> None:
     limits = [{"name": "day", "limit": 3, "seconds": 86_400, "kind": "daily", "zone": "Europe/Bonn"}]
     made = built(limits=limits)

@@ -64,12 +64,38 @@ def test_each_of_several_limits_of_an_endpoint_is_kept() -> None:
         ({"limits": [{"limit": 9, "seconds": 86_400, "kind": "daily", "burst": 3}]}, "burst: a daily limit has none"),
         ({"limits": [{**ONE, "zone": "Europe/Berlin"}]}, "zone: only a daily limit has one"),
         ({"limits": [{"limit": 9, "seconds": float("inf")}]}, "limits.0.seconds"),
+        ({"limits": [{"limit": 10, "seconds": 1e-9}]}, "limits.0.seconds: Input should be greater than or equal to 0.01"),
+        ({"limits": [{"limit": 10, "seconds": 1e9}]}, "limits.0.seconds: Input should be less than or equal to 31622400"),
+        ({"limits": [{"limit": 2**31, "seconds": 1}]}, "limits.0.limit: Input should be less than or equal to 2147483647"),
+        ({"limits": [{"limit": 10**20, "seconds": 1}]}, "limits.0.limit: Input should be less than"),
+        ({"vendor_limits": [{"limit": 10, "seconds": 0.001}]}, "vendor_limits.0.seconds: Input should be greater"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_kept_is_one_sentence(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence) as caught:
         built(EVENTBRITE, **changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ("10/1e-9", "limits.0.seconds: Input should be greater than or equal to 0.01; correct the environment"),
+        ("5/60,10/1e300", "limits.1.seconds: Input should be less than or equal to 31622400; correct the environment"),
+        ("99999999999/60", "limits.0.limit: Input should be less than or equal to 2147483647; correct the environment"),
+        ("5/nan", "limits.0.seconds: "),
+    ],
+)
+def test_what_the_environment_says_is_held_to_the_same(limits: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        with_environment(ConnectionConfig.parse(EVENTBRITE, where="defs.yaml"), {"SYNC_EB_LIMITS": limits})
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_shortest_window_and_the_greatest_limit_are_taken() -> None:
+    [window] = built(EVENTBRITE, limits=[{"limit": 2**31 - 1, "seconds": 0.01}]).windows
+    assert (window.limit, window.seconds) == (2**31 - 1, 0.01)
 
 
 def test_headers_speak_of_a_limit_that_there_is() -> None:
