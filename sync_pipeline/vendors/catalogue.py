@@ -219,7 +219,7 @@ def with_environment(config: ConnectionConfig, env: Mapping[str, str]) -> Connec
     if events := env.get(prefix + "EVENTS", "").strip():
         changes["events"] = tuple(name.strip() for name in events.split(",") if name.strip())
     if limits := env.get(prefix + "LIMITS", "").strip():
-        changes["limits"] = _limits(prefix + "LIMITS", limits)
+        changes["limits"] = _told_of(config, prefix + "LIMITS", _limits(prefix + "LIMITS", limits))
     if not changes:
         return config
     return ConnectionConfig.parse(
@@ -242,3 +242,21 @@ def _limits(variable: str, text: str) -> list[dict[str, Any]]:
                 f"{variable} must look like 360/60 (requests/seconds), several separated by commas"
             )
     return found
+
+
+def _told_of(config: ConnectionConfig, variable: str, limits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The environment's limits, that of which `rate_headers` speak under its name in YAML: the one of its length, else the one in
+    its place where there are as many. The others keep their own names, under which they were counted so far."""
+    told = config.rate_headers.window if config.rate_headers else None
+    if told is None or told in [limit["name"] for limit in limits]:
+        return limits
+    place, named = next((place, one) for place, one in enumerate(config.limits) if one.name == told)
+    fits = [number for number, one in enumerate(limits) if one["seconds"] == named.seconds]
+    if not fits and len(limits) == len(config.limits):
+        fits = [place]
+    if not fits:
+        raise ConfigurationError(
+            f"{variable}: rate_headers speak of the limit {told}, which is of {named.seconds:g} s, and none here is; write one, "
+            f"like {named.limit}/{named.seconds:g}"
+        )
+    return [{**one, "name": told} if number == fits[0] else one for number, one in enumerate(limits)]

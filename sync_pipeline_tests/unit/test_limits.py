@@ -78,6 +78,31 @@ def test_what_cannot_be_kept_is_one_sentence(changes: dict[str, Any], sentence: 
 
 
 @pytest.mark.parametrize(
+    ("window", "limits", "names"),
+    [
+        ("minute", "100/60,5000/86400", ["minute", "window_1"]),
+        ("minute", "5000/86400,100/60", ["window_0", "minute"]),
+        ("day", "5000/86400", ["day"]),
+        ("minute", "100/30,5000/86400", ["minute", "window_1"]),
+        (None, "100/60,5000/86400", ["window_0", "window_1"]),
+    ],
+)
+def test_headers_speak_of_an_environments_limit_too(window: str | None, limits: str, names: list[str]) -> None:
+    config = ConnectionConfig.parse({**REST, "rate_headers": {"window": window}}, where="defs.yaml")
+    made = build_connection(with_environment(config, {"SYNC_SHOP_LIMITS": limits}))
+    assert [one.name for one in made.windows] == names
+
+
+def test_an_environment_without_the_limit_that_headers_speak_of_is_one_sentence() -> None:
+    config = ConnectionConfig.parse({**REST, "rate_headers": {"window": "minute"}}, where="defs.yaml")
+    with pytest.raises(ConfigurationError) as caught:
+        with_environment(config, {"SYNC_SHOP_LIMITS": "5000/86400"})
+    assert str(caught.value) == (
+        "SYNC_SHOP_LIMITS: rate_headers speak of the limit minute, which is of 60 s, and none here is; write one, like 300/60"
+    )
+
+
+@pytest.mark.parametrize(
     ("limits", "sentence"),
     [
         ("10/1e-9", "limits.0.seconds: Input should be greater than or equal to 0.01; correct the environment"),
