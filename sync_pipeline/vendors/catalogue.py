@@ -50,6 +50,12 @@ def build_connection(config: ConnectionConfig) -> Connection:
         raise ConfigurationError(
             f"connection {config.name}: token_env is missing; name the environment variable that holds the token"
         )
+    if config.handoff_token_env and not config.handoff_url:
+        # Only here: either may come from the environment.
+        raise ConfigurationError(
+            f"connection {config.name}: handoff_token_env does nothing without handoff_url; write where changes go, or take "
+            "it out"
+        )
     _refuse_unasked(config, parts)
     return Connection(
         name=config.name,

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.vendors.limits import EndpointLimits, Limit, Limits, Name, each_once
 from sync_pipeline.vendors.oauth import Preset, with_preset
-from sync_pipeline.vendors.rest_options import RateHeaders, RestFeedOptions, Strict
+from sync_pipeline.vendors.rest_options import YEAR_S, RateHeaders, RestFeedOptions, Strict
 
+OWNER = re.compile(r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}|team:.+").fullmatch
 SEGMENT = re.compile(r"(?!\.{1,2}\Z)[^\s/?#%\\]+").fullmatch
 
 
@@ -27,6 +28,42 @@ def _segment(value: str) -> str:
 Segment = Annotated[str, AfterValidator(_segment)]
 
 
+def _url(value: str) -> str:
+    """Where a host is asked: below it paths are put."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no credentials, query or fragment")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must have a port from 0 to 65535, or none") from None
+    return value.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_url)]
+
+
+def _owner(value: str) -> str:
+    """As Dagster takes it, which else refuses to load anything."""
+    if not OWNER(value):
+        raise ValueError("must be an e-mail address or a team, like team:events")
+    return value
+
+
+Owner = Annotated[str, AfterValidator(_owner)]
+
+
+OF_GRANTS: Mapping[str, str] = {
+    "subject": "jwt_bearer",
+    "audience": "jwt_bearer",
+    "rotates": "refresh_token",
+    "grace_s": "refresh_token",
+}
+"""Keys that only one kind of grant has."""
+
+
 class GrantOptions(Strict):
     """How tokens are got by exchange (OAuth). Secrets are named, never written here."""
 
@@ -35,7 +72,7 @@ class GrantOptions(Strict):
         "refresh_token", description="Mandatory without a preset."
     )
     path: str = Field("", pattern="^/", description="Path of the token endpoint. Mandatory without a preset.")
-    base_url: str | None = Field(None, description="Host of the token endpoint; default the connection's.")
+    base_url: Url | None = Field(None, description="Host of the token endpoint; default the connection's.")
     client_id_env: str | None = None
     client_secret_env: str | None = None
     client_auth: Literal["body", "basic", "none"] = "body"
@@ -45,9 +82,9 @@ class GrantOptions(Strict):
     extra: Mapping[str, str] = Field(default_factory=dict)
     subject: str | None = None
     audience: str | None = None
-    lifetime_s: float | None = Field(None, gt=0, description="Where the answer states none.")
+    lifetime_s: float | None = Field(None, gt=0, le=10 * YEAR_S, description="Where the answer states none.")
     rotates: bool = Field(True, description="A refresh spends the refresh token.")
-    grace_s: float = Field(0, ge=0, description="How long the vendor still takes a spent refresh token.")
+    grace_s: float = Field(0, ge=0, le=YEAR_S, description="How long the vendor still takes a spent refresh token.")
     revokes_old: bool = Field(False, description="A refresh ends the old access token at once.")
     mint_limit: Limit | None = Field(None, description="Most exchanges in a window: limit, seconds and source.")
 
@@ -71,7 +108,18 @@ class GrantOptions(Strict):
             raise ValueError(f"client_auth: a {self.kind} exchange needs a client secret, which `none` has not")
         if self.client_auth == "none" and self.client_secret_env is not None:
             raise ValueError("client_secret_env: with `client_auth: none` no secret is sent; remove one of the two")
+        for key, kind in OF_GRANTS.items():
+            if self.kind != kind and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: it does nothing for kind {self.kind}, it is a key of {kind}; take it out")
         return self
+
+    @property
+    def missing(self) -> list[str]:
+        """Keys without which every exchange would fail."""
+        needed = ["client_id_env"]
+        needed += [] if self.client_auth == "none" else ["client_secret_env"]
+        needed += ["subject", "audience"] if self.kind == "jwt_bearer" else []
+        return [key for key in needed if not getattr(self, key)]
 
 
 class Auth(Strict):
@@ -93,6 +141,8 @@ class Auth(Strict):
             raise ValueError("name: kind query needs the name of the parameter")
         if self.kind == "none" and self.grant is not None:
             raise ValueError("grant: kind none sends no token; take one of them out")
+        if self.grant is not None and self.grant.missing:
+            raise ValueError(f"grant: kind {self.grant.kind} also needs {' and '.join(self.grant.missing)}")
         return self
 
 
@@ -106,7 +156,7 @@ class FeedConfig(Strict):
     )
     contract_options: Mapping[str, Any] = Field(default_factory=dict)
     handoff: bool = Field(True, description="Hand applied changes on, where the connection has a handoff_url.")
-    target_lag_s: float = Field(60, gt=0, description="Freshness wanted: vendor change to canonical row.")
+    target_lag_s: float = Field(60, gt=0, le=YEAR_S, description="Freshness wanted: vendor change to canonical row.")
     value: float = Field(
         1,
         gt=0,
@@ -116,9 +166,12 @@ class FeedConfig(Strict):
     floor_s: float | None = Field(
         None,
         ge=0.01,
+        le=YEAR_S,
         description="Shortest time between two polls; default the connection's, or the ceiling where lower.",
     )
-    ceiling_s: float | None = Field(None, gt=0, description="Longest time between two polls; default the connection's.")
+    ceiling_s: float | None = Field(
+        None, gt=0, le=YEAR_S, description="Longest time between two polls; default the connection's."
+    )
     rest: RestFeedOptions | None = Field(None, description="Only for the `rest` vendor: path, paging, change filter.")
 
 
@@ -139,7 +192,7 @@ class ConnectionConfig(Strict):
 
     name: Name = Field(description="Name of the connection: first part of its asset keys.")
     vendor: Literal["eventbrite", "pretix", "rest"]
-    base_url: str = Field(description="Where the API is, without a trailing slash.")
+    base_url: Url = Field(description="Where the API is, without a trailing slash.")
     token_env: str | None = Field(None, description="Name of the environment variable that holds the token.")
     organization: Segment | None = Field(None, description="Eventbrite organization id.")
     organizer: Segment | None = Field(None, description="pretix organizer slug.")
@@ -164,38 +217,22 @@ class ConnectionConfig(Strict):
         description="The vendor whose own form the answers tell the quota in (the `rest` vendor); default the common ones.",
     )
     page_size: int | None = Field(None, ge=1, le=1000)
-    overlap_s: float | None = Field(None, ge=0, description="Seconds asked for again before the watermark.")
+    overlap_s: float | None = Field(None, ge=0, le=YEAR_S, description="Seconds asked for again before the watermark.")
     max_in_flight: int = Field(4, ge=1, le=10)
-    timeout_s: float = Field(30, gt=0)
+    timeout_s: float = Field(30, gt=0, le=YEAR_S)
     floor_s: float = Field(
-        5, ge=0.01, description="Shortest time between two polls of a feed that does not say its own."
+        5, ge=0.01, le=YEAR_S, description="Shortest time between two polls of a feed that does not say its own."
     )
-    ceiling_s: float = Field(900, gt=0, description="The same, longest time.")
+    ceiling_s: float = Field(900, gt=0, le=YEAR_S, description="The same, longest time.")
     feeds: tuple[FeedConfig, ...] = Field(min_length=1)
-    handoff_url: str | None = Field(
+    handoff_url: Url | None = Field(
         None, description="Where applied registrations are handed on: POST of JSON with an Idempotency-Key."
     )
     handoff_token_env: str | None = Field(None, description="Environment variable with the receiver's bearer token.")
     group: Name = Field("registrations", description="Domain: the group of its assets in the UI.")
-    owners: tuple[str, ...] = Field(("team:events",), description="Owners shown in the UI: e-mail or team:name.")
-    session_s: float = Field(240, gt=0, description="Longest session that the sensor asks for.")
+    owners: tuple[Owner, ...] = Field(("team:events",), description="Owners shown in the UI: e-mail or team:name.")
+    session_s: float = Field(240, gt=0, le=YEAR_S, description="Longest session that the sensor asks for.")
     reconcile_cron: str = Field("15 3 * * *", description="When the daily reconcile runs, UTC.")
-
-    @field_validator("base_url", "handoff_url")
-    @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http or https URL")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("must hold no credentials, query or fragment")
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValueError("must have a port from 0 to 65535, or none") from None
-        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _vendor_needs(self) -> ConnectionConfig:
@@ -206,6 +243,8 @@ class ConnectionConfig(Strict):
         for name in ("overlap_s", "page_size"):
             if self.vendor == "rest" and getattr(self, name) is not None:
                 raise ValueError(f"{name}: each feed of the rest vendor has its own; write it in the feed's `rest`")
+        if self.token_env is not None and self.auth.grant is not None:
+            raise ValueError("token_env: auth.grant gets the token, so that it does nothing; take one of them out")
         names = [limit.name for limit in self.limits]
         if self.rate_headers is not None and self.rate_headers.window not in (None, *names):
             raise ValueError(

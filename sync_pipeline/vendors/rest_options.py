@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 SinceFormat = Literal["iso_seconds", "iso_millis", "iso_micros", "epoch_s", "epoch_ms"]
 PagingKind = Literal["cursor", "next_link", "continuation", "page_number", "offset", "keyset", "none"]
@@ -32,6 +33,16 @@ NEEDED: Mapping[PagingKind, str] = {
     "continuation": "has_more",
 }
 """What is not guessed: under a default that the vendor does not know, it would give its first page again and again."""
+
+
+BELOW = re.compile(r"/(?!/)[^\s#]*").fullmatch
+
+
+def _below(path: str) -> str:
+    """What is asked stays below the connection's base_url, where its credential belongs."""
+    if not BELOW(path) or "://" in path:
+        raise ValueError("must be a path below base_url that begins with one slash, like /v1/registrations")
+    return path
 
 
 class Strict(BaseModel):
@@ -101,7 +112,9 @@ class Modified(Strict):
 class RestFeedOptions(Strict):
     """What a feed of the `rest` vendor needs to be told."""
 
-    path: str = Field(description="Path below base_url.", examples=["/v1/registrations"])
+    path: Annotated[str, AfterValidator(_below)] = Field(
+        description="Path below base_url, with a query where it needs one.", examples=["/v1/registrations"]
+    )
     weight: int = Field(1, ge=1, description="Calls of the limit that one page costs, where the vendor counts so.")
     records: str = Field("data", description="Dotted path of the array of records; empty: the body is the array.")
     params: Mapping[str, str] = Field(default_factory=dict, description="Query parameters of every request.")
@@ -111,7 +124,7 @@ class RestFeedOptions(Strict):
     page_size: int = Field(
         100, ge=1, le=10_000, description="Records in a full page: what is asked for, else the vendor's own size."
     )
-    overlap_s: float = Field(60, ge=0, description="Seconds asked for again before the watermark.")
+    overlap_s: float = Field(60, ge=0, le=YEAR_S, description="Seconds asked for again before the watermark.")
     conditional: bool = Field(
         False,
         description="Send If-None-Match / If-Modified-Since where the last answer to the same URL was the whole list.",

@@ -162,7 +162,7 @@ GRANT = {
         (PRETIX, {}, EVENT_ORDERS),
         (PRETIX, {"events": ["conf"]}, EVENT_ORDERS),
         (REST, {}, "/shops/{id}/orders"),
-        (REST, {"auth": GRANT}, "/oauth/token"),
+        (REST, {"auth": GRANT, "token_env": None}, "/oauth/token"),
     ],
 )
 def test_an_endpoint_that_is_asked_may_be_limited(base: dict[str, Any], changes: dict[str, Any], endpoint: str) -> None:

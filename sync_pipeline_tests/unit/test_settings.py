@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from dagster._core.definitions.utils import is_valid_owner
 
 from sync_pipeline.components.vendor_connection import VendorConnection
 from sync_pipeline.kernel.errors import ConfigurationError
@@ -47,6 +48,14 @@ def rest(**options: Any) -> dict[str, Any]:
 
 def paged(kind: str, **keys: Any) -> dict[str, Any]:
     return rest(paging={"kind": kind, **keys})
+
+
+def granted(**keys: Any) -> dict[str, Any]:
+    return {"token_env": None, "auth": {"grant": {"path": "/t", **keys}}}
+
+
+CLIENT = {"client_id_env": "I", "client_secret_env": "S"}
+A_YEAR = r"Input should be less than or equal to 31622400; correct the YAML"
 
 
 def held(value: Any) -> dict[str, Any]:
@@ -94,6 +103,36 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "paging": {"kind": "cursor", "tokn": "b"}}}]},
      "known keys there are: drift_guard, first_page"),
     (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "pages": 1}}]}, "known keys there are: conditional, modified, overlap_s"),
+    (REST, {"auth": {"grant": {"kind": "refresh_token", "path": "/t", **CLIENT}}}, "token_env: auth.grant gets the token"),
+    (REST, granted(kind="client_credentials"), "kind client_credentials also needs client_id_env and client_secret_env; correct"),
+    (REST, granted(kind="client_credentials", client_auth="none"), "also needs client_id_env; correct"),
+    (REST, granted(kind="refresh_token", client_id_env="I"), "kind refresh_token also needs client_secret_env; correct"),
+    (REST, granted(kind="jwt_bearer", **CLIENT), "auth: grant: kind jwt_bearer also needs subject and audience; correct"),
+    (REST, granted(kind="jwt_bearer", subject="s", audience="a"), "also needs client_id_env and client_secret_env; correct"),
+    (REST, granted(kind="refresh_token", subject="s", **CLIENT), "grant: subject: it does nothing for kind refresh_token"),
+    (REST, granted(kind="client_credentials", grace_s=60, **CLIENT), "grace_s: it does nothing for kind client_credentials"),
+    (REST, granted(kind="jwt_exchange", rotates=False, **CLIENT), "rotates: it does nothing for kind jwt_exchange"),
+    (REST, granted(kind="refresh_token", base_url="ftp://x", **CLIENT), "auth.grant.base_url: must be an http or https URL"),
+    (REST, granted(kind="refresh_token", base_url="not a url", **CLIENT), "auth.grant.base_url: must be an http or https URL"),
+    (REST, granted(kind="refresh_token", base_url="http://u:pw@h/", **CLIENT), "auth.grant.base_url: must hold no credentials"),
+    (REST, {"handoff_token_env": "H"}, "connection shop: handoff_token_env does nothing without handoff_url; write where"),
+    (REST, {"owners": ["bob"]}, "owners.0: must be an e-mail address or a team, like team:events"),
+    (REST, {"owners": ["team:events", "team:"]}, "owners.1: must be an e-mail address or a team"),
+    (REST, rest(path="https://other.example/x"), "rest.path: must be a path below base_url that begins with one slash, like"),
+    (REST, rest(path="//other.example/x"), "rest.path: must be a path below base_url"),
+    (REST, rest(path="v1/x"), "rest.path: must be a path below base_url"),
+    (REST, rest(path=""), "rest.path: must be a path below base_url"),
+    (REST, rest(path="/x#y"), "rest.path: must be a path below base_url"),
+    (REST, rest(path="/x?from=https://a"), "rest.path: must be a path below base_url"),
+    (REST, rest(overlap_s=1e300), rf"rest.overlap_s: {A_YEAR}"),
+    (EVENTBRITE, {"overlap_s": 1e300}, rf"overlap_s: {A_YEAR}"),
+    (EVENTBRITE, {"ceiling_s": 1e300}, rf"ceiling_s: {A_YEAR}"),
+    (EVENTBRITE, {"floor_s": 1e300, "ceiling_s": 1e300}, rf"floor_s: {A_YEAR}"),
+    (EVENTBRITE, {"session_s": 1e300}, rf"session_s: {A_YEAR}"),
+    (EVENTBRITE, {"timeout_s": 1e300}, rf"timeout_s: {A_YEAR}"),
+    (EVENTBRITE, {"feeds": attendees(target_lag_s=1e300)}, rf"feeds.1.target_lag_s: {A_YEAR}"),
+    (EVENTBRITE, {"feeds": attendees(ceiling_s=1e300)}, rf"feeds.1.ceiling_s: {A_YEAR}"),
+    (EVENTBRITE, {"feeds": attendees(floor_s=1e300, ceiling_s=1)}, rf"feeds.1.floor_s: {A_YEAR}"),
     (REST, paged("none", param="p"), "paging: param: it does nothing for kind none, it is a key of cursor, continuation, page"),
     (REST, paged("none", short_page_ends=True), "paging: short_page_ends: it does nothing for kind none"),
     (REST, paged("next_link", param="p"), "paging: param: it does nothing for kind next_link"),
@@ -136,6 +175,11 @@ RIGHT: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (REST, {"auth": {"kind": "header", "prefix": "Key "}}),
     (REST, {"auth": {"kind": "query", "name": "key"}, "events": [], "organization": None}),
     (REST, {"auth": {"kind": "none"}}),
+    (REST, {"owners": ["team:events", "a.b@example.com"]}),
+    (REST, {"handoff_url": "https://us.example/in", "handoff_token_env": "H"}),
+    (REST, rest(path="/")),
+    (REST, rest(path="/v1/x?type=a,b&c=%20")),
+    (EVENTBRITE, {"ceiling_s": 366 * 86_400, "session_s": 366 * 86_400}),
     (REST, paged("none", has_more="m")),
     (REST, paged("next_link", param="cursor", first_page=1, has_more=None)),
     (REST, paged("cursor", short_page_ends=True)),
@@ -154,6 +198,40 @@ def test_what_does_something_is_taken(base: dict[str, Any], changes: dict[str, A
         setup(base, {f"SYNC_{base['name'].upper()}_TOKEN_ENV": "OTHER"}, **changes).connection.auth.secret_env
         == "OTHER"
     )
+
+
+GRANTS: list[dict[str, Any]] = [
+    {"kind": "client_credentials", **CLIENT},
+    {"kind": "client_credentials", "client_auth": "none", "client_id_env": "I"},
+    {"kind": "refresh_token", "rotates": False, "base_url": "https://id.example/", **CLIENT},
+    {"kind": "jwt_bearer", "subject": "s", "audience": "a", "rotates": True, **CLIENT},
+    {"preset": "booking", **CLIENT},
+]
+
+
+@pytest.mark.parametrize("keys", GRANTS)
+def test_a_grant_that_can_be_had_is_taken(keys: dict[str, Any]) -> None:
+    assert setup(REST, **granted(**keys)).connection.auth.grant is not None
+    with pytest.raises(
+        ConfigurationError, match=r"environment \(SYNC_SHOP_…\): .* token_env: auth.grant gets the token"
+    ):
+        setup(REST, {"SYNC_SHOP_TOKEN_ENV": "OTHER"}, **granted(**keys))
+
+
+def test_where_changes_go_may_be_said_by_the_environment_alone() -> None:
+    to = {"SYNC_EB_HANDOFF_URL": "https://us.example/in"}
+    assert setup(EVENTBRITE, to, handoff_token_env="H").receiver is not None
+    with pytest.raises(ConfigurationError, match="handoff_token_env does nothing without handoff_url"):
+        setup(EVENTBRITE, {"SYNC_EB_HANDOFF_TOKEN_ENV": "H"})
+
+
+def test_an_owner_is_what_dagster_takes() -> None:
+    for owner in ("bob", "team:", "team:a", "a@b.co", ".a@b.co", "a@b", "a b@c.de", "@b.co", "a@b.co "):
+        if is_valid_owner(owner):
+            setup(EVENTBRITE, owners=[owner])
+        else:
+            with pytest.raises(ConfigurationError, match=r"owners\.0"):
+                setup(EVENTBRITE, owners=[owner])
 
 
 def test_an_environment_that_does_nothing_is_refused_as_yaml_is() -> None:
