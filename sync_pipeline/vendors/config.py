@@ -142,7 +142,7 @@ class Auth(Strict):
         if self.kind == "none" and self.grant is not None:
             raise ValueError("grant: kind none sends no token; take one of them out")
         if self.grant is not None and self.grant.missing:
-            raise ValueError(f"grant: kind {self.grant.kind} also needs {' and '.join(self.grant.missing)}")
+            raise ValueError(f"grant: kind {self.grant.kind} also needs {', '.join(self.grant.missing)}")
         return self
 
 
@@ -298,7 +298,7 @@ class ConnectionConfig(Strict):
 def _sentence(error: ValidationError, attributes: Mapping[str, Any], where: str) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join(str(part) for part in first["loc"])
-    connection = attributes.get("name") or "(without a name)"
+    connection = (attributes.get("name") if isinstance(attributes, Mapping) else None) or "(without a name)"
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(sorted(_model_at(first["loc"][:-1]).model_fields))
         return f"{where}: connection {connection} has the unknown key `{path}`; known keys there are: {allowed}"

@@ -104,11 +104,11 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
      "known keys there are: drift_guard, first_page"),
     (REST, {"feeds": [{**FEED, "rest": {"path": "/x", "pages": 1}}]}, "known keys there are: conditional, modified, overlap_s"),
     (REST, {"auth": {"grant": {"kind": "refresh_token", "path": "/t", **CLIENT}}}, "token_env: auth.grant gets the token"),
-    (REST, granted(kind="client_credentials"), "kind client_credentials also needs client_id_env and client_secret_env; correct"),
+    (REST, granted(kind="client_credentials"), "kind client_credentials also needs client_id_env, client_secret_env; correct"),
     (REST, granted(kind="client_credentials", client_auth="none"), "also needs client_id_env; correct"),
     (REST, granted(kind="refresh_token", client_id_env="I"), "kind refresh_token also needs client_secret_env; correct"),
-    (REST, granted(kind="jwt_bearer", **CLIENT), "auth: grant: kind jwt_bearer also needs subject and audience; correct"),
-    (REST, granted(kind="jwt_bearer", subject="s", audience="a"), "also needs client_id_env and client_secret_env; correct"),
+    (REST, granted(kind="jwt_bearer", **CLIENT), "auth: grant: kind jwt_bearer also needs subject, audience; correct"),
+    (REST, granted(kind="jwt_bearer", subject="s", audience="a"), "also needs client_id_env, client_secret_env; correct"),
     (REST, granted(kind="refresh_token", subject="s", **CLIENT), "grant: subject: it does nothing for kind refresh_token"),
     (REST, granted(kind="client_credentials", grace_s=60, **CLIENT), "grace_s: it does nothing for kind client_credentials"),
     (REST, granted(kind="jwt_exchange", rotates=False, **CLIENT), "rotates: it does nothing for kind jwt_exchange"),
@@ -198,6 +198,14 @@ def test_what_does_something_is_taken(base: dict[str, Any], changes: dict[str, A
         setup(base, {f"SYNC_{base['name'].upper()}_TOKEN_ENV": "OTHER"}, **changes).connection.auth.secret_env
         == "OTHER"
     )
+
+
+@pytest.mark.parametrize("attributes", [[1], "abc", 5])
+def test_attributes_that_are_no_mapping_are_one_sentence(attributes: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^defs.yaml: connection \(without a name\): .*; correct the YAML and reload$"
+    ):
+        ConnectionConfig.parse(attributes, where="defs.yaml")
 
 
 GRANTS: list[dict[str, Any]] = [
