@@ -21,14 +21,16 @@ from sync_pipeline.vendors.answers import dotted
 from sync_pipeline.vendors.rest_options import RestFeedOptions
 
 CONTENT = "content:"
-"""Begins the mark of a record that has no key."""
+"""Begins the mark of a record that has no key, and that of a page."""
 
-MORE = " and more"
 BARREN = 20
 """Pages in a row that bring nothing new, though more is said or seems to follow, before that is no longer believed."""
 
+MORE = " and more"
+"""Ends what is noted of a counted page whose flag said that more follows."""
 
 ENDS = "paging.has_more, or set paging.short_page_ends,"
+"""What ends a list whose every page leads on."""
 
 
 @dataclass(frozen=True, slots=True)
