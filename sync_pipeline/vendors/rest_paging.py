@@ -148,17 +148,11 @@ class Pages:
         mark = self._mark(records[-1]) if records else cursor.last_key
         if records and mark == cursor.last_key:
             # The same page again. Where another came before it, it is what the vendor gives behind the last one.
-            deaf = cursor.pages < 2 and self._is_full(page.shown)
-            return self._lost(page.more or deaf, "paging.param, or set paging.short_page_ends,")
+            # Of a first page that comes again nobody can tell: a short one too may be all that a vendor gives at once.
+            return self._lost(page.more or cursor.pages < 2, "paging.param, or set paging.short_page_ends,")
         if not records and not page.more:
             return None
         return NextPage(position=number + 1, token=_noted(barren, page.more), last_key=mark)
-
-    def _is_full(self, shown: int) -> bool:
-        """Whether more may follow a page. How long a full one is, nobody knows where it is neither asked for nor written."""
-        options = self.options
-        known = options.page_size_param is not None or "page_size" in options.model_fields_set
-        return not known or shown >= options.page_size
 
     def _by_key(self, page: Page) -> NextPage | None:
         last, full = page.cursor.last_key, len(page.records) >= self.options.page_size

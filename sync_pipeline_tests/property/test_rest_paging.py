@@ -158,7 +158,7 @@ def test_a_vendor_that_does_not_know_the_parameter_is_found_out(kind: str, lengt
     ids = list(range(10, 10 + length))
     for nameless in (frozenset(), frozenset(ids)):
         shop = Deaf(ids, size, kind, nameless=nameless)
-        if length < size and (kind == "page_number" or (kind == "keyset" and nameless)):
+        if length < size and kind == "keyset" and nameless:
             assert set(walk(shop)) == set(ids), "one short page is the whole list, whatever was asked"
             continue
         with pytest.raises(PermanentError, match=r"paging\.key" if kind == "keyset" and nameless else r"paging\.param"):
@@ -169,8 +169,8 @@ def test_a_vendor_that_does_not_know_the_parameter_is_found_out(kind: str, lengt
 def test_a_vendor_may_give_its_last_page_again(length: int, size: int, nameless: bool) -> None:
     ids = list(range(10, 10 + length))
     shop = Clamps(ids, size, "page_number", nameless=frozenset(ids) if nameless else frozenset())
-    if length == size:
-        # Of one full page alone nobody can tell.
+    if length <= size:
+        # Of one page alone nobody can tell, however short: it may be all that the vendor gives at once.
         with pytest.raises(PermanentError, match=r"paging\.param"):
             walk(shop)
     else:
@@ -184,17 +184,6 @@ class Clamps(Shop):
         last = -(-len(self.ids) // self.size)
         asked = min(int(dict(request.params)["p"]), last)
         return super().answer(replace(request, params=(("p", str(asked)),)))
-
-
-@pytest.mark.parametrize(("known", "ends"), [({}, False), ({"page_size_param": "n"}, True), ({"page_size": 100}, True)])
-def test_a_page_is_short_only_where_its_size_is_known(known: dict[str, Any], ends: bool) -> None:
-    options = RestFeedOptions(path="/things", paging=Paging(kind="page_number", param="p"), **known)
-    shop = Clamps(list(range(50)), 50, "page_number")
-    if ends:
-        assert set(walk(shop, api=RestFeed("things", options))) == set(range(50))
-    else:
-        with pytest.raises(PermanentError, match=r"paging\.param"):
-            walk(shop, api=RestFeed("things", options))
 
 
 @given(length=st.integers(1, 25), size=st.integers(2, 7))
