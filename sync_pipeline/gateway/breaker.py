@@ -1,6 +1,7 @@
-"""When to stop asking: one breaker an endpoint (and one for the credential), a pure decision.
+"""When to stop asking: one breaker an endpoint (and one for the credential).
 
-Fed by error classes: transient failures open the endpoint's, refused credentials the credential's, permanent none.
+Fed by error classes: transient failures open the endpoint's, refused credentials the credential's, permanent none. What opens
+one is decided where all workers' answers come together, in SQL (`sync.breaker_failed`); what a worker may do meanwhile here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PROBE_TTL_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long an open breaker waits before its next probe: doubling from `first_s` to `longest_s`; a refused credential
-    `credential_s` at first. `probe_s`: how long a probe may take before another worker sends one. All in seconds."""
+    `credential_s` at first. `probe_s`: how long after its last sign of life a probe is held for dead, and another worker
+    sends one. All in seconds."""
 
     first_s: float = FIRST_COOL_DOWN_S
     longest_s: float = LONGEST_COOL_DOWN_S
@@ -30,6 +32,12 @@ class Timing:
     probe_s: float = PROBE_TTL_S
     poll_s: float = 1.0
     """How stale a closed breaker may be, and how often a waiting worker looks."""
+
+    @property
+    def unnoted_s(self) -> float:
+        """How long good answers may come without anybody noting one: a worker looks at most `poll_s` later whether there is a
+        failure that its answer ends; and as long again for its way."""
+        return 2 * self.poll_s
 
     @classmethod
     def scaled(cls, share: float) -> Timing:
@@ -72,14 +80,8 @@ class Breaker:
     probe_expires_in_s: float | None = None
     reason: str = ""
     """Why it was opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What to write: open for `cool_down_s`, close, or nothing."""
-
-    kind: Literal["none", "open", "close"]
-    cool_down_s: float = 0.0
+    good: bool = False
+    """A good answer has been noted at least once."""
 
 
 def admit(breaker: Breaker) -> Literal["send", "probe", "wait"]:
@@ -90,14 +92,3 @@ def admit(breaker: Breaker) -> Literal["send", "probe", "wait"]:
         return "probe" if breaker.retry_in_s <= 0 else "wait"
     expired = breaker.probe_expires_in_s is not None and breaker.probe_expires_in_s <= 0
     return "probe" if expired else "wait"
-
-
-def decide(breaker: Breaker, failures: int, outcome: Outcome, timing: Timing = TIMING) -> Action:
-    """After an answer. `failures`: transient failures in a row on this endpoint, this one included."""
-    if outcome == "good":
-        return Action("close") if breaker.state != "closed" else Action("none")
-    if outcome == "auth":
-        return Action("open", max(timing.credential_s, min(timing.longest_s, breaker.cool_down_s * 2)))
-    if outcome == "transient" and (breaker.state != "closed" or failures >= THRESHOLD):
-        return Action("open", min(timing.longest_s, max(timing.first_s, breaker.cool_down_s * 2)))
-    return Action("none")

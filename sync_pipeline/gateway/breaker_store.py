@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextvars import ContextVar
 from datetime import timedelta
 
-from sync_pipeline.gateway.breaker import CREDENTIAL, TIMING, Breaker, Outcome, Timing, admit, decide, is_credential
+from sync_pipeline.gateway.breaker import CREDENTIAL, THRESHOLD, TIMING, Breaker, Outcome, Timing, admit, is_credential
 from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S, STORE_PATIENCE_S
 from sync_pipeline.kernel.clock import Clock
 from sync_pipeline.kernel.errors import AuthenticationError, Deferred, TransientError
@@ -17,6 +18,12 @@ from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__)
+
+BY_HAND = "opened by an operator"
+"""The reason that tells an operator's opening from all others."""
+
+_lease: ContextVar[str] = ContextVar("lease", default="")
+"""Of the request that this task sends: what its probes are held by, if it is one."""
 
 
 class Breakers:
@@ -41,7 +48,9 @@ class Breakers:
         self._known: dict[str, Breaker] = {}
         self._timing = timing
         self._read_at = float("-inf")
-        self._failures: dict[str, int] = {}
+        self._failed: set[str] = set()
+        """Endpoints whose last answer here was a failure."""
+        self._noted_at: dict[str, float] = {}
 
     @asynccontextmanager
     async def admitted(self, endpoint: str, credential: str) -> AsyncIterator[None]:
@@ -53,13 +62,18 @@ class Breakers:
 
         Raises Deferred for a wait above 30 s, AuthenticationError while the vendor is known to refuse the credential."""
         lease = f"{self._owner} {next(self._admissions)}"
-        probing = False
+        mark = _lease.set(lease)
+        renewing: asyncio.Task[None] | None = None
         try:
             for scope in (CREDENTIAL, credential, endpoint):
-                probing = await self._admit(scope, lease) or probing
+                if await self._admit(scope, lease) and renewing is None:
+                    renewing = asyncio.create_task(self._renew(lease))
             yield
         finally:
-            if probing:
+            _lease.reset(mark)
+            if renewing is not None:
+                renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
                 await self._release(lease)
 
     async def _admit(self, scope: str, lease: str) -> bool:
@@ -114,6 +128,14 @@ class Breakers:
             )
             return await found.fetchone() is not None
 
+    async def _renew(self, lease: str) -> None:
+        """While the probe lives, however long its grant, its token and its answer take. (By real time, as the lease runs out.)"""
+        names = {"connection": self._connection, "lease": lease, "ttl": self._timing.probe_s}
+        while True:
+            await asyncio.sleep(self._timing.probe_s / 3)
+            with contextlib.suppress(TransientError):
+                await self._db.statement(SQL.breaker_renew, names, patience_s=STORE_PATIENCE_S)
+
     async def _release(self, lease: str) -> None:
         # A store that cannot be asked leaves the lease to its end.
         with contextlib.suppress(TransientError):
@@ -121,59 +143,67 @@ class Breakers:
             await self._db.statement(SQL.breaker_release, names, patience_s=STORE_PATIENCE_S)
 
     async def report(self, endpoint: str, credential: str, outcome: Outcome, reason: str) -> None:
-        """Tell the breakers how a request ended. Costs nothing while all is well."""
-        scope = credential if outcome == "auth" else endpoint
-        if outcome == "good":
-            await self._recovered(endpoint)
-            # One credential that is taken ends the story of those that were refused before it.
-            for name in (endpoint, credential, *(name for name in self._known if is_credential(name))):
-                await self._act(name, outcome, reason)
-            return
-        if outcome == "transient":
-            self._failures[endpoint] = max(self._failures.get(endpoint, 0) + 1, await self._counted(endpoint))
-        await self._act(scope, outcome, reason)
-
-    async def _counted(self, endpoint: str) -> int:
-        """Failures in a row, whoever saw them: a session that meets nothing else ends before it has seen enough by itself."""
+        """Tell the breakers how a request ended, while it is `admitted`: a probe is known by that. Costs nothing while all is
+        well. A store that cannot be asked hears nothing, and the caller gets the vendor's answer all the same."""
         with contextlib.suppress(TransientError):
-            names = {"connection": self._connection, "scope": endpoint}
-            found = await self._db.statement(SQL.breaker_failed, names, patience_s=STORE_PATIENCE_S)
-            return int(found[0][0]) if found else 0
-        return 0
+            if outcome == "good":
+                await self._good(endpoint, credential)
+            elif outcome == "transient":
+                self._failed.add(endpoint)
+                await self._bad(endpoint, reason, THRESHOLD, self._timing.unnoted_s, self._timing.first_s)
+            elif outcome == "auth":
+                await self._bad(credential, reason, 1, 0.0, self._timing.credential_s)
 
-    async def _recovered(self, endpoint: str) -> None:
-        known = self._known.get(endpoint, Breaker(endpoint))
-        if not (self._failures.pop(endpoint, 0) or known.failures):
-            return
-        with contextlib.suppress(TransientError):
+    async def _good(self, endpoint: str, credential: str) -> None:
+        if self._worth_noting(endpoint):
+            self._failed.discard(endpoint)
+            self._noted_at[endpoint] = self._monotonic()
             names = {"connection": self._connection, "scope": endpoint}
-            await self._db.statement(SQL.breaker_recovered, names, patience_s=STORE_PATIENCE_S)
-        if known.state == "closed":
-            self._known[endpoint] = replace(known, failures=0)
+            await self._db.statement(SQL.breaker_good, names, patience_s=STORE_PATIENCE_S)
+        # One credential that is taken ends the story of those that were refused before it.
+        for scope in (endpoint, credential, *(name for name in self._known if is_credential(name))):
+            if self._known.get(scope, Breaker(scope)).state != "closed":
+                await self._close(scope)
 
-    async def _act(self, scope: str, outcome: Outcome, reason: str) -> None:
-        breaker = self._known.get(scope, Breaker(scope))
-        failures = self._failures.get(scope, 0)
-        action = decide(breaker, failures, outcome, self._timing)
-        if action.kind == "none":
-            return
-        names = {"connection": self._connection, "scope": scope, "forced": False}
-        async with self._db.transaction() as conn:
-            if action.kind == "close":
-                await conn.execute(SQL.breaker_close, names)
-            else:
-                await conn.execute(
-                    SQL.breaker_open,
-                    {**names, "failures": failures, "cool_down": action.cool_down_s, "reason": reason},
-                )
+    async def _close(self, scope: str) -> None:
+        names = {"connection": self._connection, "scope": scope, "forced": False, "by_hand": BY_HAND}
+        await self._db.statement(SQL.breaker_close, names, patience_s=STORE_PATIENCE_S)
         self._read_at = float("-inf")
+
+    def _worth_noting(self, endpoint: str) -> bool:
+        """May this good answer end a row of failures, whoever met them? Not where a look that is fresh shows none. So a row that
+        has lasted longer than a look holds had no good answer since then, and a healthy endpoint costs nothing."""
+        if endpoint in self._failed:
+            return True
+        fresh_since = self._monotonic() - self._timing.poll_s
+        if self._noted_at.get(endpoint, float("-inf")) > fresh_since:
+            return False
+        known = self._known.get(endpoint, Breaker(endpoint))
+        return self._read_at <= fresh_since or not known.good or known.failures > 0
+
+    async def _bad(self, scope: str, reason: str, enough: int, unnoted_s: float, first_s: float) -> None:
+        found = await self._db.statement(
+            SQL.breaker_failed,
+            {
+                "connection": self._connection,
+                "scope": scope,
+                "lease": _lease.get(),
+                "enough": enough,
+                "unnoted": unnoted_s,
+                "first": first_s,
+                "longest": self._timing.longest_s,
+                "reason": reason,
+            },
+            patience_s=STORE_PATIENCE_S,
+        )
+        if found[0][0] != "closed":
+            self._read_at = float("-inf")
 
 
 async def by_hand(database: Database, connection: str, scope: str, *, seconds: float | None) -> bool:
     """An operator opens a breaker for that long, or closes it (None). Whether anything changed."""
-    names = {"connection": connection, "scope": scope, "forced": True}
+    names = {"connection": connection, "scope": scope, "by_hand": BY_HAND}
     if seconds is None:
-        return bool(await database.statement(SQL.breaker_close, names))
-    opened = {**names, "failures": 0, "cool_down": seconds, "reason": "opened by an operator"}
-    await database.statement(SQL.breaker_open, opened)
+        return bool(await database.statement(SQL.breaker_close, {**names, "forced": True}))
+    await database.statement(SQL.breaker_open, {**names, "cool_down": seconds})
     return True

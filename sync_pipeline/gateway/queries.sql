@@ -50,29 +50,32 @@ where kind <> 'daily' or (clock_timestamp() at time zone zone)::date
 
 -- name: breaker_read
 select scope, state, failures, extract(epoch from retry_at - clock_timestamp())::double precision, cool_down_s,
-       extract(epoch from probe_expires - clock_timestamp())::double precision, coalesce(reason, '')
+       extract(epoch from probe_expires - clock_timestamp())::double precision, coalesce(reason, ''), good_at is not null
 from sync.breaker where connection = %(connection)s
 
 -- name: breaker_open
+-- By an operator, whatever it was.
 insert into sync.breaker as b (connection, scope, state, failures, opened_at, retry_at, cool_down_s, reason)
-values (%(connection)s, %(scope)s, 'open', %(failures)s, clock_timestamp(),
-        clock_timestamp() + make_interval(secs => %(cool_down)s), %(cool_down)s, %(reason)s)
+values (%(connection)s, %(scope)s, 'open', 0, clock_timestamp(),
+        clock_timestamp() + make_interval(secs => %(cool_down)s), %(cool_down)s, %(by_hand)s)
 on conflict (connection, scope) do update
-set state = 'open', failures = excluded.failures, opened_at = excluded.opened_at, retry_at = excluded.retry_at,
+set state = 'open', failures = 0, failing_since = null, opened_at = excluded.opened_at, retry_at = excluded.retry_at,
     cool_down_s = excluded.cool_down_s, reason = excluded.reason, probe_owner = null, probe_expires = null,
     updated_at = clock_timestamp()
-where %(forced)s or b.state <> 'open' or b.retry_at <= clock_timestamp()
 
 -- name: breaker_failed
-insert into sync.breaker as b (connection, scope, state, failures) values (%(connection)s, %(scope)s, 'closed', 1)
-on conflict (connection, scope) do update set failures = b.failures + 1, updated_at = clock_timestamp()
-where b.state = 'closed'
-returning failures
+select sync.breaker_failed(%(connection)s, %(scope)s, %(lease)s, %(enough)s, %(unnoted)s, %(first)s, %(longest)s, %(reason)s)
 
--- name: breaker_recovered
-update sync.breaker set failures = 0, updated_at = clock_timestamp()
-where connection = %(connection)s and scope = %(scope)s and state = 'closed' and failures > 0
-returning 1
+-- name: breaker_good
+-- (a row is written only where it ends something: every worker tells this)
+with ended as (
+  update sync.breaker set failures = 0, failing_since = null, good_at = clock_timestamp(), updated_at = clock_timestamp()
+  where connection = %(connection)s and scope = %(scope)s and state = 'closed' and (failures > 0 or good_at is null)
+)
+insert into sync.breaker (connection, scope, good_at)
+select %(connection)s::text, %(scope)s::text, clock_timestamp()
+where not exists (select from sync.breaker where connection = %(connection)s and scope = %(scope)s)
+on conflict do nothing
 
 -- name: breaker_probe
 update sync.breaker
@@ -82,6 +85,10 @@ where connection = %(connection)s and scope = %(scope)s and retry_at <= clock_ti
   and (state = 'open' or (state = 'half_open' and probe_expires <= clock_timestamp()))
 returning scope
 
+-- name: breaker_renew
+update sync.breaker set probe_expires = clock_timestamp() + make_interval(secs => %(ttl)s)
+where connection = %(connection)s and probe_owner = %(lease)s and state = 'half_open'
+
 -- name: breaker_release
 -- The next probe may go at once: `retry_at` is over, or this one would not have gone.
 update sync.breaker
@@ -90,13 +97,14 @@ where connection = %(connection)s and probe_owner = %(lease)s and state = 'half_
 
 -- name: breaker_close
 update sync.breaker
-set state = 'closed', failures = 0, cool_down_s = 0, retry_at = null, probe_owner = null, probe_expires = null,
-    reason = null, updated_at = clock_timestamp()
+set state = 'closed', failures = 0, failing_since = null, cool_down_s = 0, retry_at = null, probe_owner = null,
+    probe_expires = null, reason = null, updated_at = clock_timestamp(),
+    good_at = case when %(forced)s then good_at else clock_timestamp() end
 where connection = %(connection)s and state <> 'closed'
   -- `forced`: by an operator, to whom 'credential' is any of the connection's.
   and (scope = %(scope)s or (%(forced)s and %(scope)s = 'credential' and scope like 'credential %%'))
   -- An answer to a call that was on its way does not undo what an operator did.
-  and (%(forced)s or reason is distinct from 'opened by an operator' or retry_at <= clock_timestamp())
+  and (%(forced)s or reason is distinct from %(by_hand)s or retry_at <= clock_timestamp())
 returning 1
 
 -- name: audit
