@@ -89,7 +89,8 @@ class Breakers:
                     return True
                 await self._clock.sleep(self._timing.poll_s)
                 continue
-            if is_credential(scope):
+            by_hand = breaker.reason == BY_HAND
+            if is_credential(scope) and not by_hand:
                 raise AuthenticationError(
                     f"{self._connection}: the vendor has refused this connection's credential, or what it asks for"
                     f"{f': {breaker.reason}' if breaker.reason else ''}. Correct the token, the base_url or the account in its "
@@ -102,7 +103,7 @@ class Breakers:
             if self._monotonic() - begun + wait > LONGEST_WAIT_S:
                 raise Deferred(
                     self._clock.now() + timedelta(seconds=max(wait, until_s)),
-                    f"{self._connection} {scope}: its breaker is open",
+                    f"{self._connection} {scope}: its breaker is open{f', {BY_HAND}' if by_hand else ''}",
                     awaits="breaker",
                 )
             await self._clock.sleep(wait)
