@@ -314,6 +314,9 @@ class Gateway:
         await self._quota.publish()
         if isinstance(error, TransientError) and error.throttled:
             self.stats.answers_429 += 1
+        elif reply is not None and isinstance(error, TransientError) and error.unsent:
+            # Asked again with another token: that this one has ended says nothing of the endpoint, and no more of the credential.
+            return
         elif reply is None or reply.status != 403 or _asked(reply) is None:
             # A refusal by the quota says that the vendor is well, and a 403 that asks to be left alone for a while is one.
             # What was refused to a credential is what its breaker says for as long as it is open.
