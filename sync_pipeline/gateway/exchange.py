@@ -36,6 +36,10 @@ KNOWN = DEAD | {
 """Codes that may be shown; any other text of the vendor's is not."""
 
 
+UNREADABLE = (ValueError, RecursionError)
+"""JSON that is none, or nested too deep. It comes after a refresh token was shown, so it is read as an answer that was lost."""
+
+
 def token_connection(connection: Connection, grant: Grant) -> Connection:
     """The connection to the token endpoint, for an `Http` of its own. Connecting and reading each get half the exchange's
     time, so that a host that cannot be reached is known for that and not for a lost answer."""
@@ -148,7 +152,7 @@ def _url64(value: bytes) -> str:
 def read(grant: Grant, reply: Reply, old: Pair | None) -> tuple[Outcome, Pair | None]:
     """The answer's meaning, and the new pair if there is one. A refresh token that was not replaced is kept."""
     fields = _fields(reply.body)
-    if reply.status in (200, 201):
+    if 200 <= reply.status < 300:  # a pair that comes with 202 is a pair: the old one is spent
         access = fields.get(grant.token_field)
         if not isinstance(access, str) or not access:
             return Lost(), None
@@ -159,20 +163,21 @@ def read(grant: Grant, reply: Reply, old: Pair | None) -> tuple[Outcome, Pair | 
             lifetime = jwt_lifetime_s(access)
         kept = refresh or (old.refresh if old else None)
         return Minted(lifetime, rotated=refresh is not None), Pair(Secret(access), kept)
+    asked = retry_after(reply.headers, reply.received_at)
+    asked_s = None if asked is None else asked.total_seconds()
     if reply.status in (429, 503):
-        asked = retry_after(reply.headers, reply.received_at)
-        return Unspent(None if asked is None else asked.total_seconds()), None
+        return Unspent(asked_s), None
     if reply.status in (408, 425) or reply.status >= 500:
-        return Lost(), None
+        return Lost(asked_s), None
     said = fields.get("error") or fields.get("status") or fields.get("code")
     code = said.lower() if isinstance(said, str) else ""
-    return Refused(code if code in KNOWN else f"status {reply.status}", final=code in DEAD), None
+    return Refused(code if code in KNOWN else f"status {reply.status}", code in DEAD, asked_s), None
 
 
 def _fields(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
-    except ValueError:
+    except UNREADABLE:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -195,7 +200,7 @@ def jwt_lifetime_s(token: str) -> float | None:
         return None
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:
+    except UNREADABLE:
         return None
     if not isinstance(claims, dict):
         return None

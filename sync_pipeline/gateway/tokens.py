@@ -76,10 +76,11 @@ class Minted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The vendor refused. `final`: the refresh token itself is dead."""
+    """The vendor refused. `final`: the refresh token itself is dead. `retry_after_s`: what it asks for, here and below."""
 
     code: str
     final: bool
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Unspent:
 @dataclass(frozen=True, slots=True)
 class Lost:
     """The exchange may have happened; its answer did not arrive or cannot be read."""
+
+    retry_after_s: float | None = None
 
 
 Outcome = Minted | Refused | Unspent | Lost
@@ -210,16 +213,17 @@ def answered(before: TokenState, grant: Grant, outcome: Outcome, sent_at: dateti
                 expires_at=None if lifetime is None else sent_at + timedelta(seconds=lifetime),
                 mints=asked.mints,
             )
-        case Refused(code, final):
+        case Refused(code, final, retry_after_s):
             # A refresh token that is refused inside a grace may be spent by us: then, too, only a new pair helps.
             dead = final and grant.kind == "refresh_token"
+            pause = max(_doubling(COOL_DOWN_S, before.failures), retry_after_s or 0.0)
             return replace(
                 asked,
                 sent_at=None,
                 uncertain_since=before.uncertain_since,
                 reauthorise_since=before.reauthorise_since or now,
                 reason=code,
-                retry_at=None if dead else now + timedelta(seconds=_doubling(COOL_DOWN_S, before.failures)),
+                retry_at=None if dead else now + timedelta(seconds=pause),
                 failures=before.failures + 1,
             )
         case Unspent(retry_after_s):
@@ -232,8 +236,8 @@ def answered(before: TokenState, grant: Grant, outcome: Outcome, sent_at: dateti
                 retry_at=now + timedelta(seconds=pause),
                 failures=before.failures + 1,
             )
-        case Lost():
-            pause = _doubling(FIRST_PAUSE_S, before.failures)
+        case Lost(retry_after_s):
+            pause = max(_doubling(FIRST_PAUSE_S, before.failures), retry_after_s or 0.0)
             return replace(asked, sent_at=None, retry_at=now + timedelta(seconds=pause), failures=before.failures + 1)
 
 

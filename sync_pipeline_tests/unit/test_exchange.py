@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from sync_pipeline.gateway.exchange import Client, Pair, jwt_lifetime_s, read, request_for
-from sync_pipeline.gateway.tokens import Lost, Minted, Refused, Unspent
+from sync_pipeline.gateway.tokens import COOL_DOWN_S, Lost, Minted, Refused, TokenState, Unspent, answered, decide
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import Reply
 from sync_pipeline.kernel.grants import Grant, GrantKind
@@ -170,7 +170,42 @@ def test_a_rotated_refresh_token_replaces_the_old() -> None:
         (reply(200, b"{"), Lost()),
         (reply(200, [1]), Lost()),
         (reply(200, {"access_token": ""}), Lost()),
+        (reply(202, {}), Lost()),
+        (reply(204, b""), Lost()),
+        (reply(400, {"error": "invalid_grant"}, retry_after="600"), Refused("invalid_grant", True, 600)),
+        (reply(302, b"", retry_after="600"), Refused("status 302", False, 600)),
+        (reply(500, b"", retry_after="600"), Lost(600)),
+        (reply(200, b'{"access_token": "x", "y": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"), Lost()),
     ],
 )
 def test_an_answer_is_sorted_by_what_it_says_of_the_refresh_token(answer: Reply, outcome: object) -> None:
     assert read(REFRESH, answer, OLD) == (outcome, None)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 206])
+def test_a_pair_is_a_pair_with_whatever_success_it_comes(status: int) -> None:
+    """It was thrown away, and the spent one shown again."""
+    outcome, pair = read(REFRESH, reply(status, {"access_token": "new", "refresh_token": "next"}), OLD)
+    assert outcome == Minted(None, rotated=True)
+    assert pair == Pair(Secret("new"), Secret("next"))
+
+
+def test_claims_nested_too_deep_say_no_lifetime() -> None:
+    claims = base64.urlsafe_b64encode(b"[" * 200_000).rstrip(b"=").decode()
+    assert jwt_lifetime_s(f"e30.{claims}.sig") is None
+
+
+@pytest.mark.parametrize("kind", ["client_credentials", "refresh_token"])
+@pytest.mark.parametrize("status", [302, 400, 403, 408, 429, 500, 502, 503, 504])
+def test_a_token_endpoint_that_asks_to_be_left_alone_is(status: int, kind: GrantKind) -> None:
+    grant = Grant(kind, "/t", rotates=False)
+    outcome, _ = read(grant, reply(status, {}, retry_after="600"), OLD)
+    after = answered(TokenState(has_refresh=True), grant, outcome, NOW, NOW)
+    assert decide(after, grant, NOW + timedelta(seconds=599)).kind != "refresh"
+    assert decide(after, grant, NOW + timedelta(seconds=601)).kind == "refresh"
+
+
+def test_a_short_wish_does_not_shorten_the_pause_after_a_refusal() -> None:
+    outcome, _ = read(CREDENTIALS, reply(401, {"error": "invalid_client"}, retry_after="1"), None)
+    after = answered(TokenState(), CREDENTIALS, outcome, NOW, NOW)
+    assert after.retry_at == NOW + timedelta(seconds=COOL_DOWN_S)
