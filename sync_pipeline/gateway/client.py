@@ -5,6 +5,7 @@ breaker admits -> quota grants -> secret read -> sent -> answer judged -> audite
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import random
 import time
@@ -14,6 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.stop import stop_any
@@ -257,6 +259,13 @@ class Gateway:
         finally:
             latency = (time.perf_counter() - started) * 1000
             self._record(request, reply, error, at, 1, waited, latency, feed="", correlation_id="", lane="P0")
+        asked = _asked(reply)
+        if asked is not None and _host(http.url(request)) == _host(self._connection.base_url):
+            # At the account's own host it holds for every call; of another host it says nothing. The store is told beside: an
+            # exchange that takes too long counts as lost.
+            self._quota.hold(asked, endpoint=request.endpoint)
+            telling = asyncio.create_task(self._quota.publish())
+            self._stack.push_async_callback(_ended, telling)
         return reply
 
     async def _credential(self) -> str:
@@ -370,6 +379,14 @@ class Gateway:
                 retry_count=number - 1,
                 reason=str(error),
             )
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _host(url: str) -> str | None:
+    return urlsplit(url).hostname
 
 
 def _asked(reply: Reply) -> timedelta | None:

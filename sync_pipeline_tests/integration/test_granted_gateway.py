@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
 
 from sync_pipeline.gateway.breaker import THRESHOLD
 from sync_pipeline.gateway.breaker_store import by_hand
 from sync_pipeline.gateway.client import Gateway
+from sync_pipeline.gateway.credentials import TOKEN_KEY
 from sync_pipeline.kernel.clock import SystemClock
+from sync_pipeline.kernel.errors import Deferred, SyncError
 from sync_pipeline.kernel.feed import AuthSpec
 from sync_pipeline.kernel.grants import Grant
 from sync_pipeline.store.database import Database
@@ -20,7 +25,7 @@ from sync_pipeline_tests.things import rows
 
 GRANT = Grant("client_credentials", "/oauth/token", client_id_env="SHOP_ID", client_secret_env="SHOP_SECRET")
 TOKEN = answer(200, b'{"access_token":"t1","expires_in":3600}')
-SECRETS = ENVIRONMENT | {"SYNC_TOKEN_KEY": KEY}
+SECRETS = ENVIRONMENT | {TOKEN_KEY: KEY}
 
 
 def granted(
@@ -75,3 +80,20 @@ async def test_a_token_that_ends_while_a_breaker_is_probed_says_nothing_of_it(
         assert await send(one) == 200, "the next probe, with the next token, waits for no cool-down"
     assert vendor.at[-1] - vendor.at[-3] < 4
     assert await rows(database, "select state from sync.breaker") == [("closed",)]
+
+
+@pytest.mark.parametrize("status", [302, 400, 429, 500])
+@pytest.mark.parametrize("own_host", [True, False])
+async def test_what_a_token_endpoint_asks_for_holds_the_account_of_its_host(
+    vendor: Vendor, database: Database, status: int, own_host: bool
+) -> None:
+    elsewhere = replace(GRANT, base_url=f"http://localhost:{vendor.port}")
+    vendor.script = [answer(status, retry_after="300")]
+    async with granted(vendor, database, GRANT if own_host else elsewhere) as one:
+        with pytest.raises(SyncError):
+            await send(one)
+        with pytest.raises(Deferred, match="left alone") if own_host else pytest.raises(SyncError):
+            await one._quota.acquire(lane="P0") if own_host else await send(one)
+    assert [path for path, _ in vendor.seen] == ["/oauth/token"]
+    held = await rows(database, "select blocked_until > now() + interval '290 s' from sync.quota")
+    assert held == [(True if own_host else None,)]
