@@ -96,24 +96,27 @@ class Gateway:
         self.stats = GatewayStats()
 
     async def __aenter__(self) -> Gateway:
-        await self._quota.open()
-        self._stack.push_async_callback(self._quota.close)
-        await self._latencies.open()
-        self._stack.push_async_callback(self._latencies.close)
-        self._audit.open()
-        self._stack.push_async_callback(self._audit.close)
-        await self._stack.enter_async_context(self._http)
-        self._tokens = await self._stack.enter_async_context(
-            credentials(
-                self._connection,
-                database=self._database,
-                secrets=self._secrets,
-                clock=self._clock,
-                random=self._rng.random,
-                alert=lambda reason: self._breakers.report("", self._credential_of(None), "auth", reason),
-                granted=self._granted,
+        # A step that fails ends those before it: nobody calls `__aexit__` then.
+        async with AsyncExitStack() as stack:
+            await self._quota.open()
+            stack.push_async_callback(self._quota.close)
+            await self._latencies.open()
+            stack.push_async_callback(self._latencies.close)
+            self._audit.open()
+            stack.push_async_callback(self._audit.close)
+            await stack.enter_async_context(self._http)
+            self._tokens = await stack.enter_async_context(
+                credentials(
+                    self._connection,
+                    database=self._database,
+                    secrets=self._secrets,
+                    clock=self._clock,
+                    random=self._rng.random,
+                    alert=lambda reason: self._breakers.report("", self._credential_of(None), "auth", reason),
+                    granted=self._granted,
+                )
             )
-        )
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(

@@ -14,7 +14,7 @@ from sync_pipeline.gateway.breaker_store import by_hand
 from sync_pipeline.gateway.client import Gateway
 from sync_pipeline.gateway.credentials import TOKEN_KEY
 from sync_pipeline.kernel.clock import SystemClock
-from sync_pipeline.kernel.errors import Deferred, SyncError
+from sync_pipeline.kernel.errors import ConfigurationError, Deferred, SyncError
 from sync_pipeline.kernel.feed import AuthSpec
 from sync_pipeline.kernel.grants import Grant
 from sync_pipeline.store.database import Database
@@ -97,3 +97,13 @@ async def test_what_a_token_endpoint_asks_for_holds_the_account_of_its_host(
     assert [path for path, _ in vendor.seen] == ["/oauth/token"]
     held = await rows(database, "select blocked_until > now() + interval '290 s' from sync.quota")
     assert held == [(True if own_host else None,)]
+
+
+async def test_a_gateway_that_cannot_be_opened_leaves_nothing_behind(vendor: Vendor, database: Database) -> None:
+    one = granted(vendor, database, secrets=ENVIRONMENT)
+    with pytest.raises(ConfigurationError, match=TOKEN_KEY):
+        await one.__aenter__()
+    assert one._http._session is not None
+    assert one._http._session.closed
+    assert one._audit._writer is not None
+    assert one._audit._writer.done()
