@@ -286,9 +286,14 @@ class Gateway:
         if isinstance(error, AuthenticationError) and refusal(self._form, reply.status, reply.body, reply.received_at):
             what = f"{self._connection.name} {request.endpoint}: HTTP {reply.status}"
             error = TransientError(f"{what}, over the vendor's limit", throttled=True, status=reply.status)
+        # Who refuses a credential does not say when to come back: that is the limit, whatever the vendor calls it.
+        limited = reply.status == 403 and _asked(reply) is not None
+        if limited and not isinstance(error, TransientError):
+            what = f"{self._connection.name} {request.endpoint}: HTTP 403"
+            error = TransientError(f"{what}, the vendor asks to be left alone for a while", throttled=True, status=403)
         if isinstance(error, TransientError):
             error.retry_after = retry_after(reply.headers, reply.received_at)
-            error.throttled = error.throttled or reply.status == 429
+            error.throttled = error.throttled or limited or reply.status == 429
         return error if isinstance(error, SyncError) else None
 
     def _heed(self, request: Request, reply: Reply, error: SyncError | None) -> list[Word]:
@@ -325,12 +330,11 @@ class Gateway:
             await self._quota.tell(word)
         await self._quota.publish()
         if isinstance(error, TransientError) and error.throttled:
-            self.stats.answers_429 += 1
+            self.stats.answers_429 += 1  # it says that the vendor is well: no breaker hears of it
         elif reply is not None and isinstance(error, TransientError) and error.unsent:
             # Asked again with another token: that this one has ended says nothing of the endpoint, and no more of the credential.
             return
-        elif reply is None or reply.status != 403 or _asked(reply) is None:
-            # A refusal by the quota says that the vendor is well, and a 403 that asks to be left alone for a while is one.
+        else:
             # What was refused to a credential is what its breaker says for as long as it is open.
             reason = str(error) if isinstance(error, AuthenticationError) else type(error).__name__
             await self._breakers.report(request.endpoint, credential, _outcome(error), reason)

@@ -102,10 +102,10 @@ async def test_a_403_that_asks_to_be_left_alone_is_no_refusal_of_the_credential(
 ) -> None:
     vendor.script = [answer(403, retry_after="0.2"), answer(200)]
     async with gateway(vendor, database, SystemClock()) as opened:
-        with pytest.raises(AuthenticationError):
-            await send(opened)
-        assert await send(opened) == 200
+        assert await send(opened) == 200, "it is repeated, as after a 429"
+        assert opened.stats.answers_429 == 1
     assert vendor.at[1] - vendor.at[0] >= 0.2
+    assert await rows(database, "select error_class from sync.audit where status = 403") == [("TransientError",)]
     assert await rows(database, "select * from sync.breaker where state <> 'closed' or failures > 0") == []
 
 
