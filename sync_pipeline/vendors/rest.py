@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -100,9 +101,10 @@ def _said(value: Any, depth: int = 3) -> Iterator[str]:
 
 def _number(reply: Reply, header: str) -> float | None:
     try:
-        return float(reply.headers[header.lower()])
+        value = float(reply.headers[header.lower()])
     except (KeyError, ValueError):
         return None
+    return value if math.isfinite(value) else None
 
 
 def _reset(value: float, kind: str, reply: Reply) -> datetime | None:

@@ -385,3 +385,13 @@ def test_a_reset_by_the_vendors_clock_is_not_read_by_a_fast_one_of_ours(date: st
     reply = Reply(200, headers | ({"date": date} if date else {}), b"{}", NOW, NOW)
     [said] = RestApi((QuotaWindow("minute", 60, 60),), RateHeaders(reset_is="epoch_s")).feedback(reply)
     assert said.reset_at == NOW + timedelta(seconds=left)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+def test_a_number_that_is_none_is_not_said(value: str) -> None:
+    api = RestApi((QuotaWindow("minute", 60, 60),), RateHeaders())
+    headers = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "7", "x-ratelimit-reset": "9"}
+    assert api.feedback(Reply(200, headers | {"x-ratelimit-remaining": value}, b"{}", NOW, NOW)) == ()
+    odd = {"x-ratelimit-limit": value, "x-ratelimit-reset": value}
+    [said] = api.feedback(Reply(200, headers | odd, b"{}", NOW, NOW))
+    assert (said.limit, said.remaining, said.reset_at) == (None, 7, None)
