@@ -41,10 +41,15 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 
     Seconds or an HTTP date (RFC 9110, 10.2.3), honoured exactly: never cut.
     """
-    # Two servers on the way may each have added a line: the longer wait is honoured.
-    several = [_delay(part, headers, now) for part in _SEVERAL.split(headers.get("retry-after", ""))]
-    waits = [wait for wait in several if wait is not None]
-    return max(waits) if len(waits) == len(several) else None
+    # Two servers on the way may each have added a line: the longest wait that makes sense is honoured.
+    waits = [wait for part in _SEVERAL.split(headers.get("retry-after", "")) for wait in _delays(part, headers, now)]
+    return max(waits, default=None)
+
+
+def _delays(value: str, headers: Mapping[str, str], now: datetime) -> list[timedelta]:
+    """What makes sense of `value`: all of it, or what stands between its commas."""
+    whole = [value] if _delay(value, headers, now) is not None else value.split(",")
+    return [wait for part in whole if (wait := _delay(part, headers, now)) is not None]
 
 
 def _delay(value: str, headers: Mapping[str, str], now: datetime) -> timedelta | None:

@@ -72,7 +72,11 @@ def test_retry_after_is_never_cut() -> None:
     """Fides and dlt cut it to 300 s, Svix to twice its own pause."""
     assert retry_after({"retry-after": "86400"}, NOW) == timedelta(days=1)
     assert retry_after({"retry-after": "5, 120"}, NOW) == timedelta(seconds=120)
-    assert retry_after({"retry-after": "5, soon"}, NOW) is None
+    for value in ("120, soon", "soon, 120", "120, -1", "x9, 120, 5, nan", "120, ", ", 120"):
+        assert retry_after({"retry-after": value}, NOW) == timedelta(seconds=120), (
+            "nonsense beside it takes nothing from it"
+        )
+    assert retry_after({"retry-after": "soon, nan, -5"}, NOW) is None
     dates = [format_datetime(NOW + timedelta(seconds=wait), usegmt=True) for wait in (60, 90)]
     for value in (", ".join(dates), ", ".join(reversed(dates)), f"5, {dates[1]}", f"{dates[1]}, 5"):
         assert retry_after({"retry-after": value}, NOW) == timedelta(seconds=90)
