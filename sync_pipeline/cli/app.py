@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from sync_pipeline.cli.choices import Kind, Status
+from sync_pipeline.cli.choices import LONGEST_S, Kind, Status
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.simulator.options import PORT as SIMULATOR_PORT
 
@@ -25,11 +26,25 @@ app.add_typer(quota_app, name="quota")
 breaker_app = typer.Typer(no_args_is_help=True, help="Endpoints and credentials that are spared because of failures.")
 app.add_typer(breaker_app, name="breaker")
 
+
+def _number(value: float) -> float:
+    """A bound lets `nan` pass: it is neither below nor above."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is no number")
+    return value
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (the last line).")]
 Feed = Annotated[str | None, typer.Option(help="Only this feed, written connection/feed.")]
 Code = Annotated[str | None, typer.Option(help="Only rejections with this error code.")]
 Key = Annotated[list[str] | None, typer.Option(help="Only this key (may be repeated).")]
 ContractVersion = Annotated[str | None, typer.Option(help="Only rejections by this contract version.")]
+MaxSeconds = Annotated[
+    float,
+    typer.Option(
+        min=0, max=LONGEST_S, callback=_number, help="Longest time to poll, in seconds; a page is always asked for."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
 
 
@@ -72,20 +87,19 @@ def simulator(
 @app.command()
 def sync(
     target: Annotated[str, typer.Argument(help="connection, or connection/feed.")],
-    max_seconds: Annotated[float, typer.Option(help="Longest time to poll, in seconds.")] = 300,
-    max_calls: Annotated[int | None, typer.Option(help="Most vendor calls to make.")] = None,
+    max_seconds: MaxSeconds = 300,
+    max_calls: Annotated[int | None, typer.Option(min=1, help="Most vendor calls to make.")] = None,
     keep_polling: Annotated[bool, typer.Option(help="Go on after the horizon is reached.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Poll a connection until its feeds stand at their horizon."""
+    """Poll a connection until its feeds stand at their horizon; exit code 3 where the bounds came first."""
     from sync_pipeline.cli import operate
     from sync_pipeline.kernel.loop import run_worker
 
-    run_worker(
-        operate.sync(
-            target, max_seconds=max_seconds, max_calls=max_calls, until_horizon=not keep_polling, as_json=as_json
-        )
+    session = operate.sync(
+        target, max_seconds=max_seconds, max_calls=max_calls, until_horizon=not keep_polling, as_json=as_json
     )
+    raise typer.Exit(run_worker(session))
 
 
 @app.command()
@@ -100,7 +114,7 @@ def status(as_json: Json = False) -> None:
 def resync(
     feed: Annotated[str, typer.Argument(help="connection/feed.")],
     start: Annotated[str, typer.Option("--from", help="Instant to start again from (ISO 8601), or `beginning`.")],
-    max_seconds: Annotated[float, typer.Option(help="Longest time to poll, in seconds.")] = 900,
+    max_seconds: MaxSeconds = 900,
     no_sync: Annotated[bool, typer.Option("--no-sync", help="Only move the cursor; the sensor does the rest.")] = False,
     skip: Annotated[
         bool, typer.Option("--skip", help="Also move forward, and do without what was not listed yet.")
@@ -109,7 +123,8 @@ def resync(
     """Move a feed's cursor back, poll from there, and print what differed."""
     from sync_pipeline.cli import operate
 
-    asyncio.run(operate.resync(feed, since=_instant(start), skip=skip, max_seconds=max_seconds, poll=not no_sync))
+    moved = operate.resync(feed, since=_instant(start), skip=skip, max_seconds=max_seconds, poll=not no_sync)
+    raise typer.Exit(asyncio.run(moved))
 
 
 @app.command()

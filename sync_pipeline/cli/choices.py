@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+LONGEST_S = 3650 * 86_400.0
+"""For every length of time."""
+
 
 class Status(StrEnum):
     OPEN = "open"

@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console
 
 from sync_pipeline.cli.desk import SIMULATED, join_desk
-from sync_pipeline.cli.outcome import deciding
+from sync_pipeline.cli.outcome import DONE, MAY_PASS, deciding
 from sync_pipeline.cli.places import working_database
 from sync_pipeline.cli.tables import show_table
 from sync_pipeline.cli.truth import NoTruth, compare, reach
@@ -78,7 +78,8 @@ def show_progress(source: str, result: PollResult) -> None:
     )
 
 
-async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_horizon: bool, as_json: bool) -> None:
+async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_horizon: bool, as_json: bool) -> int:
+    """Returns the exit code; raises what kept a feed from its horizon."""
     url = working_database()
     join_desk(url)
     setup, feed = find_setup(target)
@@ -89,6 +90,7 @@ async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_
         held = await held_elsewhere(runtime.database, report)
     show_report(report, held, as_json=as_json)
     raise_for(report)
+    return ended(report, held)
 
 
 def raise_for(report: SessionReport) -> None:
@@ -103,6 +105,20 @@ async def held_elsewhere(database: Database, report: SessionReport) -> list[str]
     rows = await select(database, SQL.leased_feeds, {"connection": report.connection})
     leased = {row["feed"] for row in rows}
     return [name for name, feed in report.feeds.items() if feed.polls == 0 and feed.error is None and name in leased]
+
+
+def stopped(report: SessionReport, held: Sequence[str]) -> list[str]:
+    """Feeds that the session's bounds kept from their horizon: some of their window, or all of it, was not asked for."""
+    return [
+        name
+        for name, feed in report.feeds.items()
+        if feed.error is None and name not in held and (feed.cursor.is_open or feed.polls == 0)
+    ]
+
+
+def ended(report: SessionReport, held: Sequence[str]) -> int:
+    """The exit code of a session in which nothing failed."""
+    return MAY_PASS if stopped(report, held) else DONE
 
 
 def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) -> None:
@@ -121,6 +137,7 @@ def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) ->
                 },
                 "handoff_error": described(report.handoff_error) if report.handoff_error is not None else None,
                 "held_by_another_worker": [f"{report.connection}/{name}" for name in held],
+                "stopped_before_horizon": [f"{report.connection}/{name}" for name in stopped(report, held)],
                 "seconds": round((report.ended_at - report.started_at).total_seconds(), 3),
             }
         )
@@ -131,6 +148,10 @@ def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) ->
         console.print(
             f"{report.connection}/{name}: another worker holds it and polls it; this session left it alone",
             style="yellow",
+        )
+    for name in stopped(report, held):
+        console.print(
+            f"{report.connection}/{name}: stopped before its horizon; it goes on with the next session", style="yellow"
         )
     for name, source in report.feeds.items():
         if isinstance(source.error, Deferred):
@@ -170,7 +191,8 @@ async def status(*, as_json: bool) -> None:
         console.print("No feed has been polled yet: run `make demo`, `make dev` or `sync-pipeline sync <connection>`.")
 
 
-async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: float, poll: bool) -> None:
+async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: float, poll: bool) -> int:
+    """Returns the exit code; raises what kept the feed from its horizon."""
     url = working_database()
     join_desk(url)
     setup, name = find_setup(feed)
@@ -188,17 +210,20 @@ async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: 
                 f"{given_up} landed pages cannot be read any more: given up, what was on them is listed again"
             )
         if not poll:
-            return
+            return DONE
         report = await runtime.run_session(
             setup,
             SessionOptions(max_seconds=max_seconds, until_horizon=True),
             feeds=[source],
             progress=show_progress,
         )
-        show_report(report, await held_elsewhere(runtime.database, report), as_json=False)
-        differed = sum(counts.applied for one in report.feeds.values() for counts in one.counts.values())
-        console.print(f"{differed} records differed and were applied; the rest was unchanged or superseded")
-        raise_for(report)
+        held = await held_elsewhere(runtime.database, report)
+    show_report(report, held, as_json=False)
+    if not held:
+        listed = sum((counts for one in report.feeds.values() for counts in one.counts.values()), Counts())
+        console.print(f"{listed.applied} of {listed.received} records that were listed differed and were applied")
+    raise_for(report)
+    return ended(report, held)
 
 
 async def verify(*, as_json: bool, deep: bool, truth_url: str | None) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sync_pipeline.kernel.errors import ClientFault, Deferred, Fenced, PermanentError, SyncError, TransientError
 
-MUST_ACT, MAY_PASS = 2, 3
+DONE, MUST_ACT, MAY_PASS = 0, 2, 3
 
 
 def exit_code(error: SyncError) -> int:

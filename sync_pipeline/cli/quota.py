@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sync_pipeline.cli.choices import LONGEST_S
 from sync_pipeline.cli.desk import join_desk
 from sync_pipeline.cli.operate import console, emit, find_setup, select
 from sync_pipeline.cli.places import working_database
@@ -19,8 +20,6 @@ from sync_pipeline.telemetry.quota_audit import backfill_cost, feed_cost, quota_
 from sync_pipeline.telemetry.quota_plan import Cost
 
 SQL = queries(__package__ or "sync_pipeline.cli")
-
-LONGEST_S = 3650 * 86_400.0
 
 
 async def quota(*, hours: int, as_json: bool) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import pytest
 
+from sync_pipeline.cli.places import simulated_vendors
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.landing.owners import this_process
 from sync_pipeline.landing.pages import Landing
+from sync_pipeline.simulator.options import SimulatorOptions
+from sync_pipeline.simulator.server import Running, running
 from sync_pipeline.store.database import Database
 from sync_pipeline_tests.integration.cli_setting import Terminal
 
@@ -84,3 +90,53 @@ def test_on_the_demos_records_a_missing_token_is_not_asked_for(terminal: Termina
     assert isinstance(done.exception, ConfigurationError)
     assert "no simulated vendors run on it; start `make dev`" in str(done.exception)
     assert "PRETIX_TOKEN" not in str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Running]:
+    with running(SimulatorOptions(seed=1, eventbrite_orders=120, pretix_orders=120, max_visibility_s=1.0)) as serving:
+        yield serving
+
+
+@pytest.fixture
+def vendors(simulator: Running, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal whose vendors answer."""
+    for name, value in simulated_vendors(simulator.url).items():
+        monkeypatch.setenv(name, value)
+    return terminal
+
+
+STOPPED = ": stopped before its horizon; it goes on with the next session"
+
+
+def test_a_sync_that_its_calls_end_before_the_horizon_says_so_and_goes_on(vendors: Terminal) -> None:
+    done = vendors.run("sync", "pretix", "--max-calls", "1")
+    assert (done.exit_code, "pretix/orders" + STOPPED in done.output) == (3, True), done.output
+    found = vendors.failing_json("sync", "pretix", "--max-calls", "1")
+    assert (found["stopped_before_horizon"], found["errors"]) == (["pretix/orders"], {})
+    found = vendors.json("sync", "pretix")
+    assert found["stopped_before_horizon"] == []
+    assert STOPPED not in vendors.say("sync", "pretix")
+
+
+def test_a_feed_that_the_calls_of_another_left_none_is_named_too(vendors: Terminal) -> None:
+    found = vendors.failing_json("sync", "eventbrite", "--max-calls", "1")
+    assert found["stopped_before_horizon"] == ["eventbrite/orders", "eventbrite/attendees"]
+
+
+def test_a_resync_that_its_time_ends_before_the_horizon_says_what_it_listed(vendors: Terminal) -> None:
+    vendors.say("sync", "pretix")
+    done = vendors.run("resync", "pretix/orders", "--from", "beginning", "--max-seconds", "0")
+    assert (done.exit_code, "pretix/orders" + STOPPED in done.output) == (3, True), done.output
+    assert re.search(r"\n0 of [1-9]\d* records that were listed differed and were applied\n", done.output)
+    done = vendors.run("resync", "pretix/orders", "--from", "beginning")
+    assert (done.exit_code, STOPPED in done.output) == (0, False), done.output
+
+
+@pytest.mark.parametrize(
+    "options", [("--max-calls", "0"), ("--max-calls", "-1"), ("--max-seconds", "-1"), ("--max-seconds", "nan")]
+)
+def test_bounds_that_bound_nothing_are_refused(vendors: Terminal, options: tuple[str, str]) -> None:
+    done = vendors.run("sync", "pretix", *options)
+    assert done.exit_code == 2, done.output
+    assert vendors.rows(STATE) == []
