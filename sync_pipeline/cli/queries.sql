@@ -100,8 +100,9 @@ select connection, scope as endpoint, state, failures, retry_at, reason from syn
 where state <> 'closed' order by 1, 2
 
 -- name: known_endpoints
--- That were asked, that had an answer, or that were spared: the audit is not kept for ever.
-select endpoint from sync.audit where connection = %(connection)s
+-- That were asked, that had an answer, or that were spared: the audit is not kept for ever. A token endpoint, which is asked for
+-- no feed, has no breaker.
+select endpoint from sync.audit where connection = %(connection)s and feed <> ''
 union select endpoint from sync.latency where connection = %(connection)s
 union select scope from sync.breaker where connection = %(connection)s and state <> 'closed'
   and scope <> 'credential' and scope not like 'credential %%'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from sync_pipeline.cli.choices import LONGEST_S
@@ -13,11 +14,13 @@ from sync_pipeline.gateway.breaker import is_credential
 from sync_pipeline.gateway.breaker_store import by_hand
 from sync_pipeline.kernel.clock import SystemClock, in_words
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.runtime import load_setups
+from sync_pipeline.runtime import load_configs, load_setups
+from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 from sync_pipeline.telemetry.quota_audit import backfill_cost, feed_cost, quota_audit
 from sync_pipeline.telemetry.quota_plan import Cost
+from sync_pipeline.vendors.catalogue import VENDORS, with_environment
 
 SQL = queries(__package__ or "sync_pipeline.cli")
 
@@ -63,7 +66,7 @@ async def backfill(target: str, *, days: int, as_json: bool) -> None:
 
 
 def new_feed(connection: str, *, every: float, as_json: bool) -> None:
-    setup, _ = find_setup(connection)
+    setup = _connection(connection)
     cost = feed_cost(setup.connection, interval_s=every)
     _say(f"one more feed of {connection}, asked every {in_words(every)}", cost, "a day, in lane P2", as_json=as_json)
 
@@ -94,18 +97,10 @@ async def breakers(*, as_json: bool) -> None:
 
 async def move_breaker(connection: str, endpoint: str, *, seconds: float | None) -> None:
     """Open for that long, or close (None). Raises ConfigurationError for an endpoint that nobody asks."""
-    setup, _ = find_setup(connection)
+    _connection(connection)
     async with Database.open(working_database()) as database:
         if seconds is not None and not is_credential(endpoint):
-            rows = await select(database, SQL.known_endpoints, {"connection": connection})
-            known = {row["endpoint"] for row in rows} | {
-                node.endpoint for node in setup.connection.quota if node.endpoint
-            }
-            if known and endpoint not in known:
-                raise ConfigurationError(
-                    f"{connection} has never asked an endpoint {endpoint!r}, so that no call would be spared; known are: "
-                    f"{', '.join(sorted(known))}, and `credential`"
-                )
+            await _refuse_unasked(database, connection, endpoint)
         changed = await by_hand(database, connection, endpoint, seconds=seconds)
     if seconds is not None:
         console.print(f"{connection} {endpoint}: open for {in_words(seconds)}; then one probe is sent")
@@ -113,6 +108,33 @@ async def move_breaker(connection: str, endpoint: str, *, seconds: float | None)
         console.print(f"{connection} {endpoint}: closed")
     else:
         console.print(f"{connection} {endpoint}: was not open; `sync-pipeline breaker list` shows which are")
+
+
+def _connection(name: str) -> Setup:
+    """Raises ConfigurationError, also for a feed: what is asked for here is of a connection as a whole."""
+    setup, _ = find_setup(name)
+    if name != setup.connection.name:
+        raise ConfigurationError(
+            f"{name!r} is no connection; write {setup.connection.name}, which stands for all its feeds"
+        )
+    return setup
+
+
+async def _refuse_unasked(database: Database, connection: str, endpoint: str) -> None:
+    """A breaker of an endpoint that nobody asks would spare nothing. Raises ConfigurationError."""
+    rows = await select(database, SQL.known_endpoints, {"connection": connection})
+    known = {row["endpoint"] for row in rows} | _templates(connection)
+    if endpoint not in known:
+        raise ConfigurationError(
+            f"{connection} has never asked an endpoint {endpoint!r}, so that no call would be spared; known are: "
+            f"{', '.join(sorted(known))}, and `credential`"
+        )
+
+
+def _templates(connection: str) -> set[str]:
+    """Of all that its feeds may ask, whether they did or not."""
+    config = with_environment(load_configs()[connection], os.environ)
+    return set(VENDORS[config.vendor](config, ()).endpoints)
 
 
 def duration(text: str) -> float:

@@ -93,19 +93,19 @@ def test_lengths_of_time() -> None:
 def test_a_breaker_is_opened_listed_and_closed(terminal: Terminal) -> None:
     assert "Breakers not closed: nothing" in terminal.say("breaker", "list")
     assert "open for 2.0 h; then one probe is sent" in terminal.say(
-        "breaker", "open", "pretix", "/organizers/{id}/orders/", "--for", "2h"
+        "breaker", "open", "pretix", "/organizers/{organizer}/orders/", "--for", "2h"
     )
     [found] = terminal.json("breaker", "list")["breakers"]
     assert (found["connection"], found["endpoint"], found["state"], found["reason"]) == (
         "pretix",
-        "/organizers/{id}/orders/",
+        "/organizers/{organizer}/orders/",
         "open",
         "opened by an operator",
     )
-    assert "/organizers/{id}/orders/" in terminal.say("breaker", "list")
-    assert ": closed" in terminal.say("breaker", "close", "pretix", "/organizers/{id}/orders/")
+    assert "/organizers/{organizer}/orders/" in terminal.say("breaker", "list")
+    assert ": closed" in terminal.say("breaker", "close", "pretix", "/organizers/{organizer}/orders/")
     assert terminal.json("breaker", "list") == {"breakers": []}
-    assert "was not open" in terminal.say("breaker", "close", "pretix", "/organizers/{id}/orders/")
+    assert "was not open" in terminal.say("breaker", "close", "pretix", "/organizers/{organizer}/orders/")
 
 
 def test_a_refused_credential_is_closed_by_its_plain_name(terminal: Terminal) -> None:
@@ -122,6 +122,16 @@ def test_a_breaker_of_no_connection_is_refused(terminal: Terminal) -> None:
         assert isinstance(done.exception, ConfigurationError)
         assert "known are: eventbrite, pretix" in str(done.exception)
     assert terminal.json("breaker", "list") == {"breakers": []}
+
+
+@pytest.mark.parametrize("command", ["open", "close"])
+def test_a_breaker_is_of_a_connection_and_not_of_a_feed(terminal: Terminal, command: str) -> None:
+    for named in ("pretix/orders", "pretix/"):
+        done = terminal.run("breaker", command, named, "/organizers/{organizer}/orders/")
+        assert isinstance(done.exception, ConfigurationError), done.output
+        assert f"{named!r} is no connection; write pretix" in str(done.exception)
+    assert isinstance(terminal.run("quota", "new-feed", "pretix/orders").exception, ConfigurationError)
+    assert terminal.rows("select * from sync.breaker") == []
 
 
 @pytest.mark.parametrize("hours", ["0", "99999999999"])
@@ -148,3 +158,23 @@ def test_an_endpoint_that_nobody_asks_is_not_spared(terminal: Terminal) -> None:
     assert terminal.json("breaker", "list") == {"breakers": []}
     for endpoint in (asked, "credential"):
         assert "open for 60 min" in terminal.say("breaker", "open", "pretix", endpoint)
+
+
+def test_what_a_connection_may_ask_can_be_spared_before_it_was_asked_and_nothing_else(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_PRETIX_EVENTS", "conf")
+    terminal.within(
+        lambda database: calls(database, 1, feed="", endpoint="/token")
+    )  # a token is asked for without a breaker
+    for endpoint in ("/nonsense", "/token"):
+        done = terminal.run("breaker", "open", "pretix", endpoint)
+        assert isinstance(done.exception, ConfigurationError), done.output
+        assert str(done.exception).endswith(
+            "known are: /organizers/{organizer}/events/{event}/orders/, and `credential`"
+        )
+    for connection, endpoint in (
+        ("pretix", "/organizers/{organizer}/events/{event}/orders/"),
+        ("eventbrite", "/organizations/{id}/attendees/"),
+    ):
+        assert "open for 60 min" in terminal.say("breaker", "open", connection, endpoint)
