@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, replace
+from typing import Any
 
 from sync_pipeline.cli.choices import Kind, Status
 from sync_pipeline.cli.operate import console, emit, select
@@ -117,15 +118,8 @@ async def replay(chosen: QuarantineFilter, *, dry_run: bool, as_json: bool) -> N
             passing += report.passing
             for code, number in report.failing.items():
                 failing[code] = failing.get(code, 0) + number
-        if not dry_run and chosen.code in (None, *HANDOFF_CODES):
-            revived = await revive(
-                runtime.database,
-                connection=chosen.connection,
-                feed=chosen.feed,
-                code=chosen.code,
-                contract_version=chosen.contract_version,
-                keys=chosen.keys,
-            )
+        if chosen.code in (None, *HANDOFF_CODES):
+            revived = await _revived(runtime, chosen, dry_run=dry_run)
             tried, passing = tried + revived, passing + revived
     left = {str(feed): number for feed, number in gone.items()}
     if as_json:
@@ -165,15 +159,33 @@ async def _refuse_unknown(runtime: Runtime, chosen: QuarantineFilter) -> None:
             raise ConfigurationError(_no_row(sorted(missing)[0]))
 
 
+async def _revived(runtime: Runtime, chosen: QuarantineFilter, *, dry_run: bool) -> int:
+    """How many dead letters of the handoff wait to be handed on again, or would."""
+    if dry_run:
+        [counted] = await select(runtime.database, SQL.revivable, _parameters(chosen))
+        return int(counted["number"])
+    return await revive(
+        runtime.database,
+        connection=chosen.connection,
+        feed=chosen.feed,
+        code=chosen.code,
+        contract_version=chosen.contract_version,
+        keys=chosen.keys,
+    )
+
+
 def _no_row(key: str) -> str:
     return f"there is no quarantine row {key}; `quarantine list --status all` shows all keys"
 
 
 async def _counted(runtime: Runtime, chosen: QuarantineFilter) -> dict[FeedId, int]:
     """How many rows are chosen, by feed and whatever the limit."""
-    parameters = {**asdict(chosen), "keys": list(chosen.keys) if chosen.keys else None}
-    rows = await select(runtime.database, SQL.quarantine_count, parameters)
+    rows = await select(runtime.database, SQL.quarantine_count, _parameters(chosen))
     return {FeedId(row["connection"], row["feed"]): row["number"] for row in rows}
+
+
+def _parameters(chosen: QuarantineFilter) -> dict[str, Any]:
+    return {**asdict(chosen), "keys": list(chosen.keys) if chosen.keys else None}
 
 
 def _described(setups: Mapping[str, Setup], feed: FeedId) -> bool:

@@ -101,3 +101,41 @@ def test_a_list_that_stops_says_how_many_there_are(terminal: Terminal) -> None:
     assert (len(found["quarantine"]), found["total"]) == (2, 103)
     assert terminal.json("quarantine", "list", "--kind", "dead_letter") == {"quarantine": [], "total": 0}
     assert terminal.json("quarantine", "list", "--status", "all")["total"] == 103
+
+
+def dead_letters(terminal: Terminal, number: int) -> None:
+    """Registrations that the receiver refused."""
+
+    async def put(database: Database) -> None:
+        async with database.transaction() as conn:
+            await conn.execute(
+                "insert into sync.quarantine (key, connection, feed, vendor_id, kind, page_id, raw, codes, problems,"
+                " contract_version) select 'handoff:pretix/orders/' || n, 'pretix', 'orders', n::text, 'dead_letter', 1, '{}',"
+                " '{HANDOFF_REFUSED}', '[]', 'handoff-1' from generate_series(1, %s) n",
+                [number],
+            )
+
+    terminal.within(put)
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        (("--code", "HANDOFF_REFUSED"), 3),
+        ((), 4),
+        (("--code", "NO_ROW"), 0),
+        (("--code", "MISSING"), 1),
+        (("--feed", "pretix/positions"), 0),
+        (("--key", "handoff:pretix/orders/2"), 1),
+        (("--contract-version", "handoff-1"), 3),
+    ],
+)
+def test_a_dry_run_tries_what_the_run_tries(terminal: Terminal, options: tuple[str, ...], number: int) -> None:
+    dead_letters(terminal, 3)
+    rejected(terminal, ORDERS)
+    before = terminal.rows("select key, status from sync.quarantine order by 1")
+    dry = terminal.json("quarantine", "replay", *options, "--dry-run")
+    assert terminal.rows("select key, status from sync.quarantine order by 1") == before
+    done = terminal.json("quarantine", "replay", *options)
+    assert dry["tried"] == done["tried"] == number
+    assert (dry["passing"], dry["failing"]) == (done["passing"], done["failing"])
