@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import zstandard
 
-from sync_pipeline.kernel.errors import ConfigurationError, TransientError
+from sync_pipeline.kernel.errors import ConfigurationError, SyncError, TransientError
 from sync_pipeline.kernel.feed import Reply
 
 LEVEL = 3
@@ -91,6 +91,7 @@ def _unpacked(place: _Place, frame: bytes) -> bytes:
 
 
 KEEP = "keep a page", "nothing was registered, and the page is asked for again"
+OPEN = "be opened", "nothing was asked for"
 READ = "read a page", "the page stays landed, and is read again"
 
 
@@ -211,8 +212,28 @@ class RemoteObjects:
 
 
 def open_objects(url: str | Path) -> ObjectStore:
-    """`url`: a directory or an fsspec URL."""
+    """`url`: a directory or an fsspec URL. Raises ConfigurationError, TransientError when its server cannot be reached."""
     text = str(url)
     if "://" in text and not text.startswith("file://"):
-        return RemoteObjects(text)
+        return _open_remote(text)
     return LocalObjects(Path(text.removeprefix("file://")))
+
+
+def _open_remote(url: str) -> RemoteObjects:
+    """Named by the protocol only: the rest of a URL may hold accounts and keys."""
+    protocol = url.partition("://")[0]
+    try:
+        with _failing(OSError, *OPEN):
+            return RemoteObjects(url)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"SYNC_LANDING_URL: the package that {protocol}:// needs is not installed ({error}); install it beside "
+            "sync_pipeline, or name a directory"
+        ) from None
+    except SyncError:
+        raise
+    except Exception as error:  # each file system has errors of its own for a URL that it cannot take
+        raise ConfigurationError(
+            f"SYNC_LANDING_URL: no object store can be opened by such a {protocol}:// URL ({type(error).__name__}); write a "
+            "directory, or a URL that fsspec knows"
+        ) from None

@@ -313,3 +313,40 @@ async def test_what_a_repair_lists_was_shown_when_its_listing_began(database: Da
     assert beside.id > live.id
     assert await rows(database, "select sync.shown_later(%s, %s)", live.id, beside.id) == [(True,)]
     assert [one.shown_at for one in await landing.landed(FEED)] == [began + MINUTE, began]
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "told"),
+    [
+        (ImportError("Install unwellfs to access Unwell"), ConfigurationError, r"unwell:// needs .*Install unwellfs"),
+        (
+            ValueError("bucket-of-someone"),
+            ConfigurationError,
+            r"SYNC_LANDING_URL: .*unwell:// URL \(ValueError\); write",
+        ),
+        (TypeError("bucket-of-someone"), ConfigurationError, r"\(TypeError\)"),
+        (PermissionError(13, "bucket-of-someone"), ConfigurationError, "lacks the right"),
+        (
+            ConnectionRefusedError(111, "bucket-of-someone"),
+            TransientError,
+            r"could not be opened \(ConnectionRefusedError",
+        ),
+    ],
+    ids=["no package", "its own", "of another kind", "not allowed", "away"],
+)
+def test_a_store_that_cannot_be_opened_says_what_to_do(
+    failure: Exception, kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opening(url: str) -> None:
+        raise failure
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", opening)
+    with pytest.raises(kind, match=told) as caught:
+        open_objects("unwell://key:secret@bucket-of-someone")
+    assert "someone" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_protocol_that_nobody_knows_is_no_place_for_pages() -> None:
+    with pytest.raises(ConfigurationError, match=r"foo:// URL \(ValueError\)"):
+        open_objects("foo://bucket")
