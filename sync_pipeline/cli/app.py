@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sync_pipeline.cli.choices import LONGEST_S, Kind, Status
+from sync_pipeline.cli.choices import LAST_PORT, LONGEST_S, Kind, Status
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.simulator.options import PORT as SIMULATOR_PORT
 
@@ -52,7 +52,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; 
 def demo(
     as_json: Json = False,
     seed: Annotated[int, typer.Option(help="Seed of the simulated vendors' world.")] = 7,
-    orders: Annotated[int | None, typer.Option(help="Orders per vendor (default: the simulator's).")] = None,
+    orders: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Orders per vendor (default: the simulator's).")
+    ] = None,
 ) -> None:
     """Sync two simulated vendors through Dagster, change them, sync again, reconcile and verify."""
     from sync_pipeline.cli.demo import run_demo
@@ -62,8 +64,8 @@ def demo(
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
-    simulator_port: Annotated[int, typer.Option(help="Port of the simulator.")] = SIMULATOR_PORT,
+    port: Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port of the Dagster UI.")] = 3000,
+    simulator_port: Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port of the simulator.")] = SIMULATOR_PORT,
     seed: Annotated[int, typer.Option(help="Seed of the simulated vendors' world.")] = 7,
 ) -> None:
     """Run the simulator and the Dagster UI, sensors on, on the demo's data."""
@@ -74,14 +76,17 @@ def dev(
 
 @app.command()
 def simulator(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = SIMULATOR_PORT,
+    port: Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port on 127.0.0.1.")] = SIMULATOR_PORT,
     seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7,
 ) -> None:
     """Serve the simulated vendors on localhost."""
     from sync_pipeline.simulator.options import SimulatorOptions
-    from sync_pipeline.simulator.server import serve
+    from sync_pipeline.simulator.server import ListenError, serve
 
-    serve("127.0.0.1", port, SimulatorOptions(seed=seed))
+    try:
+        serve("127.0.0.1", port, SimulatorOptions(seed=seed))
+    except ListenError as error:
+        raise ConfigurationError(f"{error}; choose another with --port") from None
 
 
 @app.command()

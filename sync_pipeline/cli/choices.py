@@ -7,6 +7,8 @@ from enum import StrEnum
 LONGEST_S = 3650 * 86_400.0
 """For every length of time."""
 
+LAST_PORT = 65_535
+
 
 class Status(StrEnum):
     OPEN = "open"

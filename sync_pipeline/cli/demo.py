@@ -23,7 +23,7 @@ from sync_pipeline.cli.truth import Comparison, compare
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.simulator.options import PORT, SimulatorOptions
-from sync_pipeline.simulator.server import Running, running
+from sync_pipeline.simulator.server import ListenError, Running, running
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 
@@ -119,7 +119,7 @@ def _simulator(options: SimulatorOptions) -> Iterator[Running]:
     with ExitStack() as stack:
         try:
             simulator = stack.enter_context(running(options, port=PORT))
-        except OSError:
+        except ListenError:
             simulator = stack.enter_context(running(options))
         yield simulator
 

@@ -21,7 +21,7 @@ from sync_pipeline.cli.demo import change_vendors, claim_database, simulated_wor
 from sync_pipeline.cli.desk import at_desk
 from sync_pipeline.cli.places import PROJECT, dagster_home, enter, simulated_vendors, working_database
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.simulator.server import Running, running
+from sync_pipeline.simulator.server import ListenError, Running, running
 from sync_pipeline.simulator.tape import TapeError
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.embedded import data_dir
@@ -92,7 +92,8 @@ async def known_world(url: str) -> World | None:
 
 @contextlib.contextmanager
 def simulated(world: World, port: int, *, journal: Path) -> Iterator[Running]:
-    """The demo's world as it was left, at the present. Raises ConfigurationError where its journal does not fit."""
+    """The demo's world as it was left, at the present. Raises ConfigurationError where its journal does not fit, or its port
+    cannot be had."""
     options = simulated_world(
         seed=world.seed, start=world.start, orders=world.orders, changes_per_minute=CHANGES_PER_MINUTE
     )
@@ -101,6 +102,8 @@ def simulated(world: World, port: int, *, journal: Path) -> Iterator[Running]:
             simulator = stack.enter_context(running(replace(options, journal=journal), port=port))
         except TapeError as error:
             raise ConfigurationError(f"the simulated world cannot start again: {error}") from None
+        except ListenError as error:
+            raise ConfigurationError(f"{error}; choose another with --simulator-port") from None
         catch_up(simulator.url, world)
         yield simulator
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sync_pipeline.simulator.options import SimulatorOptions
-from sync_pipeline.simulator.server import serve
+from sync_pipeline.simulator.server import ListenError, serve
 from sync_pipeline.simulator.tape import TapeError
 
 
@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[str, int, SimulatorOp
 
 
 def main() -> int:
-    """Exit code 0 after an interruption, 1 when the port cannot be had or the journal does not fit."""
+    """Exit code 0 after an interruption, 1 when the port cannot be had, or the journal does not fit or cannot be kept."""
     host, port, options = parse()
     sys.stderr.write(f"simulator on http://{host}:{port} (control plane under /_sim/)\n")
     sys.stderr.flush()
@@ -51,8 +51,11 @@ def main() -> int:
     except TapeError as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
+    except ListenError as problem:
+        sys.stderr.write(f"{problem}; choose another with --port\n")
+        return 1
     except OSError as problem:
-        sys.stderr.write(f"cannot listen on {host}:{port}: {problem.strerror}; choose another with --port\n")
+        sys.stderr.write(f"the journal {options.journal} cannot be kept: {problem.strerror}; choose another place\n")
         return 1
     return 0
 

@@ -21,6 +21,10 @@ _START_TIMEOUT_S = 30.0
 _BACKLOG = 2048
 
 
+class ListenError(OSError):
+    """A port that cannot be had."""
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """Where a simulator listens."""
@@ -77,7 +81,7 @@ def _server(options: SimulatorOptions) -> _Server:
 
 
 def serve(host: str, port: int, options: SimulatorOptions) -> None:
-    """Serve until interrupted (SIGINT or SIGTERM). Raises OSError when the port is taken."""
+    """Serve until interrupted (SIGINT or SIGTERM). Raises ListenError when the port cannot be had."""
     with _listening(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
         _server(options).run(sockets=[listener])
 
@@ -86,7 +90,7 @@ def serve(host: str, port: int, options: SimulatorOptions) -> None:
 def running(options: SimulatorOptions, port: int = 0) -> Iterator[Running]:
     """Serve on 127.0.0.1 from a background thread while the block runs. Port 0: a free one.
 
-    Raises OSError when the port is taken, RuntimeError when the server does not come up.
+    Raises ListenError when the port cannot be had, RuntimeError when the server does not come up.
     """
     with _listening("127.0.0.1", port) as listener:
         server = _Threaded(_server(options), listener)
@@ -102,8 +106,12 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     # With the protocol named, asyncio turns Nagle off; otherwise each answer waits 40 ms for an acknowledgement.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        try:
+            listener.bind((host, port))
+            listener.listen(_BACKLOG)
+        except (OSError, OverflowError) as problem:
+            why = problem.strerror if isinstance(problem, OSError) else "ports are 0 to 65535"
+            raise ListenError(f"cannot listen on {host}:{port}: {why}") from None
         yield listener
 
 

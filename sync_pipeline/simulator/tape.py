@@ -49,33 +49,49 @@ class Tape:
         """Lines that were written whole. Another world's journal counts as none."""
         lines, end = [], 0
         with path.open("rb") as file:
-            if file.read(len(_HEAD)) not in (_HEAD, b""):
+            if not _HEAD.startswith(file.read(len(_HEAD))):  # a beginning of it: its writer was killed at once
                 raise TapeError(f"{path} is no journal of a simulator; choose another place")
             file.seek(0)
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # its writer was killed
-                lines.append(json.loads(line))
+                lines.append(self._parsed(line))
                 end += len(line)
         if not lines or lines[0].get("world") != self._world:
             return
-        start = datetime.fromisoformat(lines[0]["start"])
+        try:
+            start = datetime.fromisoformat(lines[0]["start"])
+        except (KeyError, TypeError, ValueError):
+            raise self._misfit() from None
         if self.start is None or self.start == start:
             self.start, self._lines, self._end = start, lines[1:], end
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            parsed = json.loads(line)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise self._misfit()
+        return parsed
+
+    def _misfit(self) -> TapeError:
+        return TapeError(
+            f"{self._path} does not fit this version of the simulator, or is damaged; remove it, and run `make demo` for a new "
+            "world"
+        )
 
     def replay(self, world: Taped) -> None:
         """Do again what was done to this world, then write on. Raises TapeError where the two do not fit."""
         for line in self._lines:
-            again = getattr(type(world), line["do"]).__wrapped__
             try:
+                again = getattr(type(world), line["do"]).__wrapped__
                 with world.clock.reading_again(line["clock"]):
                     self._do_again(
                         functools.partial(again, world, *line["with"], **line["named"]), failed=line["failed"]
                     )
             except Exception as problem:
-                raise TapeError(
-                    f"{self._path} does not fit this version of the simulator; remove it, and run `make demo` for a new world"
-                ) from problem
+                raise self._misfit() from problem
         if (
             self._lines and not self._told
         ):  # a clock of its own follows the wall's, also over the time it was not running

@@ -127,3 +127,50 @@ def test_nothing_is_written_where_no_journal_is_wished_for(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     Simulation(SimulatorOptions(eventbrite_orders=5, pretix_orders=5)).mutate(None, 2)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\0\0\0\0\n", b"\xff\xfe{}\n", b'{"do": \n', b"[]\n", b"{}\n", b'{"do": "no_such_thing", "clock": []}\n'],
+)
+def test_a_whole_line_that_cannot_be_read_is_a_journal_that_does_not_fit(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "journal"
+    world(path).mutate("pretix", 3)
+    damaged = path.read_bytes() + line
+    path.write_bytes(damaged)
+    with pytest.raises(TapeError, match="or is damaged; remove it, and run `make demo` for a new world"):
+        world(path)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("start", [{}, {"start": None}, {"start": "soon"}])
+def test_a_first_line_without_its_start_does_not_fit(tmp_path: Path, start: dict[str, Any]) -> None:
+    path = tmp_path / "journal"
+    world(path)
+    head = json.loads(path.read_bytes())
+    path.write_text(json.dumps({"world": head["world"], **start}, separators=(",", ":")) + "\n")
+    with pytest.raises(TapeError, match="or is damaged"):
+        world(path)
+
+
+def test_a_first_line_that_was_half_written_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    world(path)
+    whole = path.read_bytes()
+    for size in (0, 4, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        world(path)
+        assert path.read_bytes() == whole
+
+
+def test_a_journal_that_cannot_be_kept_and_a_port_that_cannot_be_had_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments, said in (
+        (["--port", "0", "--journal", str(tmp_path)], f"the journal {tmp_path} cannot be kept: Is a directory"),
+        (["--port", "99999"], "cannot listen on 127.0.0.1:99999: ports are 0 to 65535; choose another with --port"),
+        (["--port", "-1"], "cannot listen on 127.0.0.1:-1: ports are 0 to 65535"),
+    ):
+        monkeypatch.setattr("sys.argv", ["simulator", "--orders", "1", *arguments])
+        assert command.main() == 1
+        assert said in capsys.readouterr().err
