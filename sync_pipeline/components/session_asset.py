@@ -22,7 +22,7 @@ from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.sessions.steps import PollResult
 from sync_pipeline.telemetry import facts as facts_of
 from sync_pipeline.telemetry import verdicts
-from sync_pipeline.telemetry.facts import FeedFacts
+from sync_pipeline.telemetry.facts import FeedFacts, Rejections
 from sync_pipeline.telemetry.verdicts import Verdict
 from sync_pipeline.vendors.config import ConnectionConfig
 
@@ -160,6 +160,8 @@ async def _results(
     feed_id = FeedId(setup.connection.name, feed)
     contract = setup.feeds[feed].contract
     facts = await facts_of.feed_facts(runtime.database, feed_id, context.run.run_id)
+    if again is not None:
+        facts = facts.derived(*again)
     rejections = await facts_of.rejections(runtime.database, feed_id, facts.first_page)
     rows, lag_p95_s = await facts_of.row_facts(
         runtime.database, feed_id, contract.table, first_page=facts.first_page, since=horizon
@@ -168,16 +170,16 @@ async def _results(
     results: list[Result] = [
         dg.MaterializeResult(
             asset_key=key(setup.connection.name, feed, stage),
-            metadata=_metadata(stage, facts, rejections.codes, rows, lag_p95_s, seconds, again),
+            metadata=_metadata(stage, facts, rejections.codes, rows, lag_p95_s, seconds, derived=again is not None),
         )
         for stage in stages
     ]
     found: Mapping[str, Verdict] = {
         "schema": verdicts.schema(frozenset(column.name for column in contract.columns), columns, contract.drift()),
         "conservation": verdicts.conservation(facts),
-        "rejection_rate": verdicts.rejection_rate(facts, rejections),
+        "rejection_rate": await _rejection_rate(runtime, feed_id, facts, rejections),
         "cursor_drift": verdicts.cursor_drift(feed_id, facts),
-        "lag": verdicts.lag(lag_p95_s, setup.feeds[feed].wishes.target_lag_s),
+        "lag": verdicts.lag(lag_p95_s, setup.feeds[feed].wishes.target_lag_s) if again is None else verdicts.no_lag(),
     }
     for check, verdict in found.items():
         if check_key(feed_id, check) in context.selected_asset_check_keys:
@@ -188,6 +190,13 @@ async def _results(
     return results, broken
 
 
+async def _rejection_rate(runtime: Runtime, feed: FeedId, facts: FeedFacts, rejections: Rejections) -> Verdict:
+    if facts.received:
+        return verdicts.rejection_rate(facts, rejections)
+    last = await facts_of.last_cycle(runtime.database, feed)
+    return verdicts.rejections_left(last, await facts_of.rejections(runtime.database, feed, last.first_page))
+
+
 def _metadata(
     stage: str,
     facts: FeedFacts,
@@ -195,15 +204,15 @@ def _metadata(
     rows: int,
     lag_p95_s: float | None,
     seconds: float,
-    again: tuple[int, Counts] | None,
+    *,
+    derived: bool,
 ) -> dict[str, Any]:
     """Numbers only, so that the UI can plot them; no value of a record, no id."""
     shown: dict[str, Any] = {"seconds": round(seconds, 2)}
-    if again is not None:
-        pages, counts = again
-        shown |= {"derived_from_pages": pages, "received": counts.received, "applied": counts.applied,
-                  "unchanged": counts.unchanged, "superseded": counts.superseded, "held": counts.held,
-                  "quarantined": counts.quarantined}  # fmt: skip
+    if derived:
+        shown |= {"derived_from_pages": facts.pages, "received": facts.received, "applied": facts.applied,
+                  "unchanged": facts.unchanged, "superseded": facts.superseded, "held": facts.held,
+                  "quarantined": facts.quarantined}  # fmt: skip
     else:
         shown |= {"pages": facts.pages, "received": facts.received}
     if stage == "raw":
@@ -216,14 +225,14 @@ def _metadata(
             shown["next_due"] = dg.MetadataValue.timestamp(facts.next_due)
     if stage == "validated":
         shown["dagster/row_count"] = rows
-        if again is None:
+        if not derived:
             shown |= {"applied": facts.applied, "unchanged": facts.unchanged, "superseded": facts.superseded,
                       "held": facts.held, "quarantined": facts.quarantined, "held_now": facts.held_now}  # fmt: skip
         if lag_p95_s is not None:
             shown["lag_p95_s"] = round(lag_p95_s, 2)
     if stage == "quarantine":
         shown |= {"dagster/row_count": facts.open_quarantine, "dead_letters": facts.dead_letters}
-        if again is None:
+        if not derived:
             shown["quarantined"] = facts.quarantined
         if codes:
             shown["codes"] = dg.MetadataValue.table(

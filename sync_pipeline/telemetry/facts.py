@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from psycopg import sql
 
+from sync_pipeline.kernel.canonical import Counts
 from sync_pipeline.kernel.errors import Awaited
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.polling.schedule import FeedState, Left, span_of
@@ -59,6 +60,29 @@ class FeedFacts(Standing):
         outcomes = self.applied + self.unchanged + self.superseded + self.held + self.quarantined
         return self.received == outcomes and self.broken_pages == 0
 
+    def derived(self, pages: int, counts: Counts) -> FeedFacts:
+        """The same of a session that asked for no page, and derived rows from so many landed ones again."""
+        return replace(
+            self,
+            pages=pages,
+            received=counts.received,
+            applied=counts.applied,
+            unchanged=counts.unchanged,
+            superseded=counts.superseded,
+            held=counts.held,
+            quarantined=counts.quarantined,
+            first_page=None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What one session was shown of a feed."""
+
+    received: int
+    quarantined: int
+    first_page: int | None
+
 
 @dataclass(frozen=True, slots=True)
 class Rejections:
@@ -91,6 +115,12 @@ async def rejections(database: Database, feed: FeedId, first_page: int | None) -
     )
     codes = {row[0]: row[1] for row in found}
     return Rejections(found[0][2], codes, found[0][3] - len(codes)) if found else Rejections(0, {}, 0)
+
+
+async def last_cycle(database: Database, feed: FeedId) -> Cycle:
+    """The newest that was shown anything."""
+    [row] = await database.statement(SQL.last_cycle, {"connection": feed.connection, "feed": feed.feed})
+    return Cycle(*row)
 
 
 async def row_facts(

@@ -52,6 +52,15 @@ select code, count(*)::integer as records, (select count(*) from rejected)::inte
 from rejected, unnest(rejected.codes) as code
 group by code order by 2 desc, 1 limit 10
 
+-- name: last_cycle
+with newest as (
+  select session from sync.page
+  where connection = %(connection)s and feed = %(feed)s and received > 0 order by id desc limit 1
+)
+select coalesce(sum(p.received), 0)::integer, coalesce(sum(p.quarantined), 0)::integer, min(p.id)
+from sync.page p join newest using (session)
+where p.connection = %(connection)s and p.feed = %(feed)s
+
 -- name: row_facts
 select count(*)::integer as rows,
        percentile_cont(0.95) within group (order by extract(epoch from applied_at - modified_at))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.polling.schedule import waits
-from sync_pipeline.telemetry.facts import FeedFacts, Rejections, Standing
+from sync_pipeline.telemetry.facts import Cycle, FeedFacts, Rejections, Standing
 
 DRIFT = timedelta(minutes=10)
 REJECTION_RATE = 0.05
 LAG_FACTOR = 2.0
+NO_RECORDS = "no records in this cycle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +38,21 @@ def conservation(facts: FeedFacts) -> Verdict:
     )
 
 
-def rejection_rate(facts: FeedFacts, rejections: Rejections) -> Verdict:
+def rejection_rate(cycle: FeedFacts | Cycle, rejections: Rejections) -> Verdict:
     """More than a twentieth of a cycle rejected is a change at the vendor, not chance.
 
     Showings are judged: windows overlap, so that a record may be shown, and rejected, many times in a cycle.
     """
-    if not facts.received:
-        return Verdict(True, "no records in this cycle")
-    rate = facts.quarantined / facts.received
+    if not cycle.received:
+        return Verdict(True, NO_RECORDS)
+    rate = cycle.quarantined / cycle.received
     numbers = {
-        "rejected": facts.quarantined,
-        "received": facts.received,
+        "rejected": cycle.quarantined,
+        "received": cycle.received,
         "rate": round(rate, 6),
         "records": rejections.records,
     }
-    share = f"{facts.quarantined} of {facts.received} showings rejected ({rate * 100:.1f} %"
+    share = f"{cycle.quarantined} of {cycle.received} showings rejected ({rate * 100:.1f} %"
     if rate <= REJECTION_RATE:
         return Verdict(True, f"{share})", numbers)
     named = ", ".join(f"{code} {number}" for code, number in rejections.codes.items())
@@ -64,6 +65,19 @@ def rejection_rate(facts: FeedFacts, rejections: Rejections) -> Verdict:
         "`sync-pipeline quarantine replay --dry-run`",
         numbers,
     )
+
+
+def rejections_left(last: Cycle, rejections: Rejections) -> Verdict:
+    """A cycle that was shown nothing mends nothing: what the last one found stands while any record that it rejected waits.
+
+    `rejections`: those since then that are open.
+    """
+    verdict = rejection_rate(last, rejections)
+    if verdict.passed:
+        return Verdict(True, NO_RECORDS)
+    if not rejections.records:
+        return Verdict(True, f"{NO_RECORDS}; those that the last one rejected are mended")
+    return replace(verdict, why=f"{NO_RECORDS}; in the last that had some, {verdict.why}")
 
 
 def _counted(number: int, what: str) -> str:
@@ -99,6 +113,11 @@ def lag(lag_p95_s: float | None, target_s: float) -> Verdict:
     text = f"p95 lag {lag_p95_s:.1f} s, target {target_s:g} s"
     numbers = {"lag_p95_s": round(lag_p95_s, 2), "target_s": target_s}
     return Verdict(lag_p95_s <= LAG_FACTOR * target_s, text, numbers)
+
+
+def no_lag() -> Verdict:
+    """Of rows that were derived again: how late they first came says nothing of today."""
+    return Verdict(True, "derived again from landed pages: no lag to judge")
 
 
 def schema(expected: frozenset[str], found: frozenset[str], drifted: frozenset[str]) -> Verdict:

@@ -9,8 +9,8 @@ import pytest
 
 from sync_pipeline.kernel.errors import Awaited
 from sync_pipeline.kernel.feed import FeedId
-from sync_pipeline.telemetry.facts import FeedFacts, Rejections
-from sync_pipeline.telemetry.verdicts import cursor_drift, rejection_rate, waiting
+from sync_pipeline.telemetry.facts import Cycle, FeedFacts, Rejections
+from sync_pipeline.telemetry.verdicts import cursor_drift, rejection_rate, rejections_left, waiting
 from sync_pipeline_tests.things import at
 
 FEED = FeedId("shop", "things")
@@ -82,6 +82,23 @@ def test_rejections_are_showings_and_their_codes_are_of_different_records() -> N
     assert "above 5 %), mended since. " in rejection_rate(cycle, Rejections(0, {}, 0)).why
     few = replace(cycle, quarantined=6)
     assert rejection_rate(few, Rejections(6, {"WRONG_TYPE": 6}, 0)).why == "6 of 1227 showings rejected (0.5 %)"
+
+
+def test_a_cycle_without_records_leaves_the_last_verdict_while_any_of_its_rejections_waits() -> None:
+    some = Rejections(2, {"WRONG_TYPE": 2}, 0)
+    left = rejections_left(Cycle(10, 3, 7), some)
+    assert not left.passed
+    assert left.why.startswith(
+        "no records in this cycle; in the last that had some, 3 of 10 showings rejected (30.0 %, above 5 %), 2 different "
+        "records: WRONG_TYPE 2. Correct the mapping"
+    )
+    mended = rejections_left(Cycle(10, 3, 7), Rejections(0, {}, 0))
+    assert (mended.passed, mended.why) == (
+        True,
+        "no records in this cycle; those that the last one rejected are mended",
+    )
+    for quiet in (Cycle(0, 0, None), Cycle(100, 5, 7)):
+        assert rejections_left(quiet, some).passed
 
 
 @pytest.mark.parametrize(("awaits", "what"), [("quota", "quota"), ("breaker", "its breaker"), ("token", "its token")])
