@@ -17,6 +17,7 @@ from sync_pipeline.runtime import Runtime, load_setups, open_runtime
 from sync_pipeline.sessions.replay import QuarantineFilter
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.store.sql import queries
+from sync_pipeline.telemetry.known import refuse_unknown_feed
 
 SQL = queries(__package__ or "sync_pipeline.cli")
 EVERYTHING = 1_000_000
@@ -144,14 +145,10 @@ async def discard(chosen: QuarantineFilter, *, dry_run: bool) -> None:
 
 
 async def _refuse_unknown(runtime: Runtime, chosen: QuarantineFilter) -> None:
-    """Refuse a feed that neither the YAML nor the store knows, and a key that the store does not have. A feed that has left
-    the YAML keeps its rows, and they can be reached. Raises ConfigurationError."""
-    if chosen.connection is not None:
-        known = {FeedId(name, feed) for name, setup in load_setups().items() for feed in setup.feeds}
-        known |= {FeedId(**row) for row in await select(runtime.database, SQL.feeds_ever)}
-        if not any(feed.connection == chosen.connection and chosen.feed in (None, feed.feed) for feed in known):
-            wanted = f"{chosen.connection}{f'/{chosen.feed}' if chosen.feed else ''}"
-            raise ConfigurationError(f"there is no feed {wanted!r}; known are: {', '.join(sorted(map(str, known)))}")
+    """Refuse a feed that neither the YAML nor the store knows, and a key that the store does not have. Raises
+    ConfigurationError."""
+    described = [FeedId(name, feed) for name, setup in load_setups().items() for feed in setup.feeds]
+    await refuse_unknown_feed(runtime.database, described, connection=chosen.connection, feed=chosen.feed)
     if chosen.keys:
         rows = await select(runtime.database, SQL.quarantine_keys, {"keys": list(chosen.keys)})
         missing = set(chosen.keys) - {row["key"] for row in rows}

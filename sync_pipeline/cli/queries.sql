@@ -45,10 +45,6 @@ select connection, feed from sync.feed_state order by 1, 2
 -- name: leased_feeds
 select feed from sync.feed_state where connection = %(connection)s and lease_expires > clock_timestamp()
 
--- name: feeds_ever
--- All that the store has anything of, whether the YAML still describes it or not.
-select connection, feed from sync.feed_state union select connection, feed from sync.quarantine order by 1, 2
-
 -- name: quarantine_keys
 select key from sync.quarantine where key = any(%(keys)s)
 

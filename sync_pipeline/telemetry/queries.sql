@@ -52,6 +52,9 @@ select code, count(*)::integer as records, (select count(*) from rejected)::inte
 from rejected, unnest(rejected.codes) as code
 group by code order by 2 desc, 1 limit 10
 
+-- name: feeds_ever
+select connection, feed from sync.feed_state union select connection, feed from sync.quarantine
+
 -- name: last_cycle
 with newest as (
   select session from sync.page
