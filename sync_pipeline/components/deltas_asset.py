@@ -15,7 +15,8 @@ from sync_pipeline.store.embedded import data_dir
 from sync_pipeline.telemetry import verdicts
 from sync_pipeline.vendors.config import ConnectionConfig
 
-FIRST_DAY = "2026-01-01"
+FIRST_DAY = "2020-01-01"
+"""Days before it are listed again by a `resync` only."""
 SHOWN = 20
 
 

@@ -200,6 +200,10 @@ def test_reconcile_mends_what_was_lost_and_altered(desk: Desk) -> None:
     assert desk.sql("select count(*) from sync.delta") == [(2,)]
 
 
+def test_a_day_of_years_ago_can_be_proved(desk: Desk) -> None:
+    assert desk.run("reconcile_pretix", partition="2020-01-01").success
+
+
 def test_what_only_the_store_has_waits_for_review(desk: Desk) -> None:
     desk.control("mutate", {"vendor": "pretix", "changes": 3})
     desk.run("poll_pretix")
