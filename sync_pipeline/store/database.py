@@ -25,6 +25,9 @@ STATEMENTS_AT_ONCE = 2
 PATIENCE_S = 60.0
 """Longest wait for a free connection, where the caller names no other."""
 
+CANCEL_S = 0.5
+"""Longest that a server may take to end a statement that took too long; then its connection is closed."""
+
 DEADLOCKS = 4
 """Times that a single statement is done again after one."""
 
@@ -59,6 +62,8 @@ class Database:
         self.url = url
         self._transactions = transactions
         self._statements = statements
+        self._waiting = 0
+        """Statements that wait for a connection."""
         self._in_hand: AsyncConnection[Any] | None = None
         """The connection of the last statement. Taken from the pool and given back each time it would cost a grant a
         twentieth of a millisecond."""
@@ -125,22 +130,40 @@ class Database:
         self, query: str, parameters: Mapping[str, Any], *, patience_s: float = PATIENCE_S
     ) -> list[tuple[Any, ...]]:
         """One statement, committed by itself: one round trip instead of three. Its rows. After a conflict it is done again;
-        raises as `transaction` does."""
+        raises as `transaction` does, and TransientError where connection and answer together take longer than `patience_s`."""
+        until = asyncio.get_running_loop().time() + patience_s
         async with self._in_our_words(patience_s):
             # Not `connection()`, which ends a transaction that there is none of; and rows in the server's own form: what a
             # grant waits for is as much this side's work as the server's.
             conn, self._in_hand = self._in_hand, None
             if conn is None:
-                conn = await self._statements.getconn(timeout=patience_s)
+                conn = await self._free(patience_s)
             try:
-                cursor = await _in_spite_of_conflicts(conn, query, parameters)
-                return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
+                # At `until` the driver asks the server to end the statement. Where nobody answers that either, it would wait ten
+                # seconds more; the second cancellation closes the connection.
+                async with asyncio.timeout_at(until + CANCEL_S), asyncio.timeout_at(until):
+                    cursor = await _in_spite_of_conflicts(conn, query, parameters)
+                    return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
+            except TimeoutError:
+                # Not kept: the statement may still be running, or the word that ends it come too late and end the next one.
+                await conn.close()
+                raise TransientError(
+                    f"the database did not answer in {patience_s:g} s; the statement was given up and will be tried again"
+                ) from None
             finally:
                 idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
-                if idle and self._in_hand is None and not self._statements.closed:
+                # Whoever waits is in the pool's queue, and hears of no connection that is kept in hand.
+                if idle and self._in_hand is None and not self._waiting and not self._statements.closed:
                     self._in_hand = conn
                 else:
                     await self._statements.putconn(conn)
+
+    async def _free(self, patience_s: float) -> AsyncConnection[Any]:
+        self._waiting += 1
+        try:
+            return await self._statements.getconn(timeout=patience_s)
+        finally:
+            self._waiting -= 1
 
     @asynccontextmanager
     async def _in_our_words(self, patience_s: float) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -386,6 +387,54 @@ class TestTransactions:
                 )
             with pytest.raises(TransientError, match="connection was lost"):
                 await database.statement("select 1", {})
+            assert await database.statement("select 1", {}) == [(1,)]
+
+    async def test_a_connection_that_is_given_back_goes_to_the_statement_that_waits_for_one(
+        self, database_url: str
+    ) -> None:
+        """It was kept in hand for the next statement, and who waited did so until another one ended."""
+        async with Database.open(database_url) as database:
+
+            async def sleep(seconds: float) -> None:
+                await database.statement("select pg_sleep(%(seconds)s)", {"seconds": seconds})
+
+            await asyncio.gather(sleep(0.1), sleep(0.1))  # both connections are there
+            soon, late = asyncio.create_task(sleep(0.3)), asyncio.create_task(sleep(30))
+            await asyncio.sleep(0.05)
+            async with asyncio.timeout(10):
+                await asyncio.gather(sleep(0.01), soon)
+            late.cancel()
+            await asyncio.gather(late, return_exceptions=True)
+
+    async def test_a_statement_that_gets_no_answer_is_given_up(self, database: Database) -> None:
+        await database.statement("create table t as select 1 as n", {})
+        before = await database.statement("select pg_backend_pid()", {})
+        async with database.transaction() as conn:
+            await conn.execute("select from t for update")
+            begun = time.monotonic()
+            with pytest.raises(TransientError, match=r"did not answer in 0\.3 s"):
+                await database.statement("update t set n = 2", {}, patience_s=0.3)
+            assert time.monotonic() - begun < 3
+            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            assert await database.statement(waiting, {}) == [(0,)], "the server has ended it"
+        assert await database.statement("select n from t", {}) == [(1,)]
+        assert await database.statement("select pg_backend_pid()", {}) != before, "its connection is not used again"
+
+    async def test_a_server_that_does_not_end_it_either_is_not_waited_for(self, own: Embedded) -> None:
+        """The driver waits five seconds for each of two answers then."""
+        async with Database.open(own.ensure()) as database:
+            [(pid,)] = await database.statement("select pg_backend_pid()", {})
+            stopped = [psutil.Process(pid), psutil.Process(postmaster(own))]
+            for process in stopped:
+                process.suspend()
+            begun = time.monotonic()
+            try:
+                with pytest.raises(TransientError, match=r"did not answer in 0\.3 s"):
+                    await database.statement("select 1", {}, patience_s=0.3)
+                assert time.monotonic() - begun < 3
+            finally:
+                for process in stopped:
+                    process.resume()
             assert await database.statement("select 1", {}) == [(1,)]
 
     @pytest.mark.parametrize("statement", ["select 1 / 0", "select pg_sleep(60)"], ids=["failed", "cancelled"])
