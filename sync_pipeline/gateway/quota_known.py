@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,8 +22,17 @@ class _Left:
 class Known:
     """Instants are those of `monotonic`; lanes are numbers, 0 the first."""
 
-    def __init__(self, windows: Mapping[Name, Pace], *, clock: Clock, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        windows: Mapping[Name, Pace],
+        *,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        general: Collection[Name] | None = None,
+    ) -> None:
+        """`general`: those that every call is charged to, whatever its endpoint; None: all."""
         self._windows = windows
+        self._general = windows.keys() if general is None else general
         self._clock = clock
         self._monotonic = monotonic
         self._left: dict[Name, _Left] = {}
@@ -67,12 +76,13 @@ class Known:
         return self._left[name].calls, self._windows[name].seconds
 
     def bears(self) -> float | None:
-        """Calls per second that what is left of the days bears until they are over; None where no window known is a day's."""
-        now = self._clock.now()
+        """Calls per second that what is left of the days bears until they are over; None where none is known that lasts. (A day
+        of an endpoint's own says nothing of the others, and what was told of yesterday nothing of today.)"""
+        now, told = self._clock.now(), self._monotonic()
         lasting = [
-            max(0, left.calls) / max(1.0, self._windows[name].passed_s(now, now))
-            for name, left in self._left.items()
-            if self._windows[name].kind == "daily"
+            max(0, self._left[name].calls) / max(1.0, self._windows[name].passed_s(now, now))
+            for name in list(self._left)
+            if self._windows[name].kind == "daily" and name in self._general and self._over_s(name, told) > 0
         ]
         return min(lasting, default=None)
 

@@ -70,3 +70,33 @@ def test_a_lane_that_was_told_to_wait_holds_those_below_it_until_one_of_them_is_
     assert known.spent_s([minute], 1, 3) == 20
     known.granted([minute], [49], 3)
     assert known.spent_s([minute], 1, 4) == 0
+
+
+def test_yesterdays_rest_says_nothing_of_today() -> None:
+    """Five calls left at midnight were spread over the whole new day."""
+    clock = Clock()
+    clock.at += 8  # two seconds before midnight in Berlin
+    day = ("shop", "day")
+    berlin = QuotaWindow("day", 20_000, 86_400, kind="daily", zone="Europe/Berlin")
+    known = Known({day: Pace.of(berlin)}, clock=clock, monotonic=clock.monotonic)
+    known.granted([day], [5], 2)
+    assert known.bears() == pytest.approx(5 / 12)
+    clock.at += 13
+    assert known.bears() is None
+    known.granted([day], [19_999], 2)
+    assert known.bears() == pytest.approx(20_000 / 86_400, rel=0.01)
+
+
+def test_the_day_of_an_endpoint_bounds_no_other_feed() -> None:
+    """24 exports a day left every feed of the connection a call an hour."""
+    clock = Clock()
+    day, exports = ("shop", "day"), ("shop /export", "day")
+    windows = {
+        day: Pace.of(QuotaWindow("day", 20_000, 86_400, kind="daily")),
+        exports: Pace.of(QuotaWindow("day", 24, 86_400, kind="daily")),
+    }
+    known = Known(windows, general={day}, clock=clock, monotonic=clock.monotonic)
+    known.granted([exports], [23], 2)
+    assert known.bears() is None
+    known.granted([day, exports], [19_000, 22], 2)
+    assert known.bears() == pytest.approx(19_000 / (3610 + 10), rel=0.01)
