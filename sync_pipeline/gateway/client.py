@@ -1,6 +1,7 @@
 """The gateway: every call to a vendor goes through `send`, in the same order of steps each time.
 
-breaker admits -> quota grants -> secret read -> sent -> answer judged -> audited -> quota and breaker told -> retried?
+breaker admits -> place in flight is free -> quota grants -> secret read -> sent -> answer judged -> audited
+-> quota and breaker told -> retried?
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from sync_pipeline.gateway.feedback import placed, retry_after
 from sync_pipeline.gateway.feedback_vendors import heard, refusal
 from sync_pipeline.gateway.http import Http, NotSent
 from sync_pipeline.gateway.latencies import Latencies
-from sync_pipeline.gateway.quota_store import Quota
+from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S, Quota
 from sync_pipeline.gateway.quota_word import Word
 from sync_pipeline.gateway.static_source import Send, StaticSource, TokenSource
 from sync_pipeline.kernel.clock import Clock
@@ -180,28 +181,42 @@ class Gateway:
         self, request: Request, number: int, over: float, *, feed: str, correlation_id: str, lane: Lane
     ) -> Reply:
         waited = 0.0
-        ready: Callable[[], Awaitable[None]] | None = None
+        again = False
+        ready = functools.partial(self._http.connect, request)
         while True:
-            waited += await self._quota.acquire(request.weight, lane=lane, endpoint=request.endpoint, ready=ready)
-            granted = time.monotonic()
-            secret, generation = await self._tokens.current() if self._tokens else (None, 0)
-            started, at = time.perf_counter(), self._clock.now()
+            granted = await self._quota.acquire(
+                request.weight,
+                lane=lane,
+                endpoint=request.endpoint,
+                ready=ready,
+                at_once=again,
+                place=self._http.places,
+                patience_s=LONGEST_WAIT_S - waited,
+            )
+            waited += granted.waited
             reply: Reply | None = None
-            may_go = functools.partial(self._quota.may_go, granted, lane=lane, endpoint=request.endpoint)
+            may_go = functools.partial(self._quota.may_go, granted.asked, lane=lane, endpoint=request.endpoint)
             said: list[Word] = []
             try:
-                left_s = max(LEAST_S, over - time.monotonic())
-                reply = await self._http.send(request, secret, attempts=number, may_go=may_go, within_s=left_s)
-                error = self._judge(request, reply)
-                # At once: what waits for this one's place in flight asks `may_go` before anything else is awaited here.
-                said = self._heed(request, reply, error)
-            except NotSent:
-                # Others held every place, a connection had to be made, or the vendor refused meanwhile: the grant is spent,
-                # though nobody used it. Before the next one is taken there is a connection, however long the wait was.
-                ready = functools.partial(self._http.connect, request)
-                continue
-            except SyncError as raised:
-                error = raised
+                secret, generation = await self._tokens.current() if self._tokens else (None, 0)
+                started, at = time.perf_counter(), self._clock.now()
+                try:
+                    left_s = max(LEAST_S, over - time.monotonic())
+                    reply = await self._http.send(request, secret, attempts=number, may_go=may_go, within_s=left_s)
+                    error = self._judge(request, reply)
+                    # At once: what waits for this one's place in flight asks before anything else is awaited here.
+                    said = self._heed(request, reply, error, granted.asked)
+                except NotSent:
+                    # A token or a connection had to be made, or the vendor refused meanwhile: the grant is spent, though nobody
+                    # used it. Before the next one is taken there is a connection, however long the wait was.
+                    again = True
+                    waited += time.monotonic() - granted.asked
+                    self._give_up(waited, request)
+                    continue
+                except SyncError as raised:
+                    error = raised
+            finally:
+                self._http.places.release()
             break
         if reply is not None and reply.status == 401 and self._tokens and await self._tokens.rejected(generation):
             error = TransientError(
@@ -233,17 +248,27 @@ class Gateway:
         assert reply is not None
         return reply
 
+    def _give_up(self, waited: float, request: Request) -> None:
+        """Raises Deferred for a call whose grants were each too old when it could have gone, for as long as one may be waited
+        for."""
+        if waited > LONGEST_WAIT_S:
+            raise Deferred(
+                self._clock.now() + timedelta(seconds=LONGEST_WAIT_S),
+                f"{self._connection.name} {request.endpoint}: its grants were no longer good when it was to be sent: connections "
+                "or tokens take too long to be made",
+            )
+
     async def _granted(self, http: Http, request: Request) -> Send:
         """A token exchange is a call like any other: granted first, audited after. Raises TransientError where the quota has
         none to give."""
         try:
             # (exchanges are so rare that each needs a new connection)
             connect = functools.partial(http.connect, request)
-            waited = await self._quota.acquire(request.weight, lane="P0", endpoint=request.endpoint, ready=connect)
+            granted = await self._quota.acquire(request.weight, lane="P0", endpoint=request.endpoint, ready=connect)
         except Deferred as deferred:
             raise TransientError(str(deferred), unsent=True) from None
-        may_go = functools.partial(self._quota.may_go, time.monotonic(), lane="P0", endpoint=request.endpoint)
-        return functools.partial(self._exchange, http, request, waited, may_go)
+        may_go = functools.partial(self._quota.may_go, granted.asked, lane="P0", endpoint=request.endpoint)
+        return functools.partial(self._exchange, http, request, granted.waited, may_go)
 
     async def _exchange(self, http: Http, request: Request, waited: float, may_go: Callable[[], bool]) -> Reply:
         started, at = time.perf_counter(), self._clock.now()
@@ -296,9 +321,9 @@ class Gateway:
             error.throttled = error.throttled or limited or reply.status == 429
         return error if isinstance(error, SyncError) else None
 
-    def _heed(self, request: Request, reply: Reply, error: SyncError | None) -> list[Word]:
+    def _heed(self, request: Request, reply: Reply, error: SyncError | None, granted: float) -> list[Word]:
         """What the answer says about the quota: in the words that the connection names, else in the vendor's own. This worker
-        keeps to it from now on; the store is told later."""
+        keeps to it from now on; the store is told later. `granted`: when the call's grant was asked for."""
         words = self._connection.api.feedback(reply) or heard(
             self._form, reply.status, reply.headers, reply.body, reply.received_at
         )
@@ -309,7 +334,7 @@ class Gateway:
         said = []
         for word in words:
             if word.blocked_until is not None:
-                self._quota.hold(word.blocked_until - reply.received_at)
+                self._quota.hold(word.blocked_until - reply.received_at, asked=granted)
             known = word if word.window in named else placed(word, self._connection.windows)
             if known is not None:
                 said.append(
@@ -318,7 +343,7 @@ class Gateway:
                     )
                 )
         if refused:
-            self._quota.hold(asked, endpoint=request.endpoint)
+            self._quota.hold(asked, endpoint=request.endpoint, asked=granted)
         elif error is None:
             self._quota.accepted()
         return [word for word in said if word is not None]

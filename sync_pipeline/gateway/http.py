@@ -58,7 +58,8 @@ class Http:
         self._now = now
         self._origin = _origin(connection.base_url)
         self._named = connection.api.named if isinstance(connection.api, Naming) else attrgetter("endpoint")
-        self._in_flight = asyncio.Semaphore(connection.max_in_flight)
+        self.places = asyncio.Semaphore(connection.max_in_flight)
+        """In flight: whoever sends holds one."""
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Http:
@@ -113,56 +114,53 @@ class Http:
         within_s: float | None = None,
     ) -> Reply:
         """One attempt, the whole answer read `within_s`. Raises TransientError for what the network did, and NotSent if `may_go`
-        says no. It is asked when there is a place in flight, and again when the connection is ready, right before the request
-        is written."""
+        says no. It is asked at once, and again when the connection is ready, right before the request is written. The caller
+        holds one of the `places`, or is the only one."""
         assert self._session is not None, "used outside its context"
         headers = dict(request.headers)
         params: Params = list(request.params)
         _authorise(self._connection.auth, secret, headers, params)
         what = self._what(request)
-        async with self._in_flight:
-            if not may_go():
-                raise NotSent
-            _may_go.set(may_go)
-            sent_at = self._now()
-            try:
-                async with (
-                    asyncio.timeout(within_s) as whole,
-                    self._session.request(
-                        request.method,
-                        _full_url(self.url(request), params),
-                        headers=headers,
-                        data=request.body,
-                        allow_redirects=False,
-                    ) as response,
-                ):
-                    body = await self._read(response, what)
-            except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-                raise TransientError(
-                    f"{what}: {self._origin} cannot be reached ({type(error).__name__}); check the connection's base_url "
-                    "and the network, it is tried again",
-                    unsent=True,
-                ) from None
-            except TimeoutError:
-                if whole.expired():
-                    said = "the answer had not come to its end when the time for the call and its repeats was over"
-                    raise TransientError(f"{what}: {said}; it is asked again in the next session") from None
-                raise TransientError(
-                    f"{what}: no answer within {self._connection.timeout_s:g} s; it is asked again"
-                ) from None
-            except (aiohttp.InvalidURL, UnicodeError):
-                raise ConfigurationError(f"{what}: its URL cannot be used; correct base_url") from None
-            except (aiohttp.ClientError, ConnectionError) as error:
-                raise TransientError(
-                    f"{what}: the answer broke off ({type(error).__name__}); it is asked again"
-                ) from None
+        if not may_go():
+            raise NotSent
+        _may_go.set(may_go)
+        sent_at = self._now()
+        try:
+            async with (
+                asyncio.timeout(within_s) as whole,
+                self._session.request(
+                    request.method,
+                    _full_url(self.url(request), params),
+                    headers=headers,
+                    data=request.body,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                body = await self._read(response, what)
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise TransientError(
+                f"{what}: {self._origin} cannot be reached ({type(error).__name__}); check the connection's base_url "
+                "and the network, it is tried again",
+                unsent=True,
+            ) from None
+        except TimeoutError:
+            if whole.expired():
+                said = "the answer had not come to its end when the time for the call and its repeats was over"
+                raise TransientError(f"{what}: {said}; it is asked again in the next session") from None
+            raise TransientError(
+                f"{what}: no answer within {self._connection.timeout_s:g} s; it is asked again"
+            ) from None
+        except (aiohttp.InvalidURL, UnicodeError):
+            raise ConfigurationError(f"{what}: its URL cannot be used; correct base_url") from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise TransientError(f"{what}: the answer broke off ({type(error).__name__}); it is asked again") from None
         return Reply(
             response.status, _combined(response.headers.items()), body, sent_at, self._now(), attempts=attempts
         )
 
     async def connect(self, request: Request) -> None:
         """Have a connection ready for `request`; nothing is sent. Where none can be made, the request itself will say why."""
-        asked = iter((True,))  # for a place in flight: yes; for the connection: no
+        asked = iter((True,))  # at once: yes; when the connection is ready: no
         with contextlib.suppress(NotSent, SyncError):
             await self.send(request, None, may_go=lambda: next(asked, False))
 

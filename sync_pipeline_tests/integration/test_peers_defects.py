@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_pipeline.gateway.feedback import reset_at
-from sync_pipeline.gateway.quota_store import LOCAL_SHARE, LONGEST_WAIT_S, Quota
+from sync_pipeline.gateway.quota_local import LOCAL_SHARE
+from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S, Quota
 from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import Deferred, TransientError
 from sync_pipeline.kernel.feed import QuotaNode, QuotaWindow

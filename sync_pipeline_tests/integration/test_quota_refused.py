@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
+from sync_pipeline.gateway.quota_blocks import Blocks
+from sync_pipeline.gateway.quota_store import Quota
 from sync_pipeline.kernel.clock import SystemClock
 from sync_pipeline.kernel.errors import Deferred, TransientError
 from sync_pipeline.kernel.feed import QuotaFeedback, QuotaNode, QuotaWindow, Request
@@ -164,3 +167,64 @@ async def test_a_word_that_names_a_window_of_the_endpoint_lowers_that_one(vendor
     assert await rows(database, "select scope, remaining_said from sync.quota where remaining_said is not null") == [
         ("shop /things/{id}", 0)
     ]
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 10])
+async def test_refusals_of_calls_that_were_on_their_way_count_as_one(
+    vendor: Vendor, database: Database, at_once: int
+) -> None:
+    """Each of them doubled the time for which a vendor that names none is left alone: ten were seven minutes."""
+    vendor.delay = 0.3
+    vendor.default = answer(429)
+    async with gateway(vendor, database, SystemClock(), max_in_flight=at_once) as opened:
+        calls = [asyncio.create_task(send(opened)) for _ in range(at_once)]
+        while await rows(database, LEFT_ALONE) == [(None,)]:  # noqa: ASYNC110  # the event is a row in the database
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        [(seconds,)] = await rows(database, LEFT_ALONE)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert len(vendor.at) == at_once
+    assert 0 < seconds < 2.6
+
+
+LEFT_ALONE = "select extract(epoch from max(blocked_until) - clock_timestamp())::float8 from sync.quota"
+
+
+def test_the_next_wave_of_refusals_doubles_the_time_and_one_answer_counts_once() -> None:
+    seconds = [0.0]
+    blocks = Blocks(monotonic=lambda: seconds[0], random=lambda: 0.5)
+    seconds[0] = 10
+    assert blocks.refusal(None, asked=9.0) == 2
+    assert blocks.refusal(None, asked=9.5) == 2, "on its way when the first was read"
+    assert blocks.refusal(60.0, asked=9.0) == 60
+    seconds[0] = 20
+    assert blocks.refusal(60.0, asked=13.0) == 60
+    assert blocks.refusal(None, asked=13.0) == 4, "a second word of the same answer"
+    seconds[0] = 30
+    assert blocks.refusal(None, asked=25.0) == 8
+    blocks.accepted()
+    assert blocks.refusal(None, asked=24.0) == 2
+    seconds[0] = 40
+    assert blocks.refusal(None, asked=35.0) == 2
+
+
+async def test_what_is_said_of_the_hosts_window_holds_for_the_account_it_was_said_to(database: Database) -> None:
+    """It blocked all accounts at the host, though a vendor speaks of the one that asks."""
+    host = QuotaNode("vendor shop.example", (QuotaWindow("host", 100, 60, burst=100),), shared=True)
+    own, other = (
+        Quota(name, [QuotaNode(name, (MINUTE,)), host], database=database, clock=SystemClock(), monotonic=time.monotonic,
+              random=random.random)
+        for name in ("own", "other")
+    )  # fmt: skip
+    for one in (own, other):
+        await one.open()
+    now = datetime.now(UTC)
+    await own.told(QuotaFeedback("host", remaining=0, reset_at=now + timedelta(seconds=300)), now)
+    await own.publish()
+    with pytest.raises(Deferred, match="left alone"):
+        await own.acquire()
+    await other.acquire()
+    assert await rows(database, "select scope from sync.quota where blocked_until is not null") == [("own",)]
+    assert await rows(database, "select min(share) from sync.quota") == [(1,)], "nobody refused"

@@ -415,7 +415,9 @@ class TestTransactions:
             with pytest.raises(TransientError, match=r"did not answer in 0\.3 s"):
                 await database.statement("update t set n = 2", {}, patience_s=0.3)
             assert time.monotonic() - begun < 3
-            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            waiting = (
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            )
             assert await database.statement(waiting, {}) == [(0,)], "the server has ended it"
         assert await database.statement("select n from t", {}) == [(1,)]
         assert await database.statement("select pg_backend_pid()", {}) != before, "its connection is not used again"

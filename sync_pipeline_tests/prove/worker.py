@@ -108,7 +108,7 @@ async def work(
         try:
             async with breakers.admitted(ENDPOINT, "credential") if options.breaker else contextlib.nullcontext():
                 cost = time.perf_counter()
-                waited = await quota.acquire(lane=lane)
+                waited = (await quota.acquire(lane=lane)).waited
                 if waited == 0:
                     tally.grants_ms.append((time.perf_counter() - cost) * 1000)
                 answer = await line.call()
