@@ -28,6 +28,7 @@ from sync_pipeline.trust.secrets import EnvironmentSecrets
 from sync_pipeline_tests.integration.gateway_setting import GET, Vendor, answer, gateway, send
 from sync_pipeline_tests.integration.quota_setting import most_in_any
 from sync_pipeline_tests.integration.token_worker import ENVIRONMENT, KEY
+from sync_pipeline_tests.things import rows
 
 SETUP_S = 0.4
 
@@ -121,6 +122,23 @@ async def test_a_call_goes_though_its_connection_is_never_kept_until_the_next_gr
             for _ in range(3):
                 assert await send(opened) == 200
     assert len(far.at) == 3
+
+
+async def test_a_grant_that_was_waited_for_is_not_spent_on_making_a_connection(
+    far: FarAway, database: Database
+) -> None:
+    """The vendor had closed it meanwhile, and the call waited for another grant, twice as long as it may."""
+    windows = (QuotaWindow("second", 1, 1), QuotaWindow("hour", 1000, 3600, burst=100))
+    async with gateway(far, database, SystemClock(), windows=windows, base_url=url(far)) as opened:
+        session = opened._http._session
+        assert session is not None
+        assert session.connector is not None
+        session.connector._keepalive_timeout = 0.5
+        async with asyncio.timeout(30):
+            for _ in range(4):
+                assert await send(opened) == 200
+    used = await rows(database, "select used from sync.quota_now where window_name = 'hour'")
+    assert used == [(5,)], "one for each, and the first one's, when there was no connection yet"
 
 
 async def test_a_connection_is_made_without_a_request(far: FarAway) -> None:

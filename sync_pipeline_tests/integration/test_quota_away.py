@@ -164,8 +164,10 @@ async def test_callers_of_a_store_that_hangs_wait_for_each_other_no_longer_than_
     one = quota(database, QuotaWindow("minute", 6000, 60))
     await one.open()
     async with asyncio.timeout(20), locked(database):
+        begun = time.monotonic()
         calls = (one.acquire(patience_s=1.5) for _ in range(12))
         done = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - begun < 4, "not half a second for each of twelve"
     reasons = [str(each) for each in done if isinstance(each, Deferred)]
     assert len(reasons) >= 8
     assert all("the quota store is slow" in each or "cannot be reached" in each for each in reasons)
