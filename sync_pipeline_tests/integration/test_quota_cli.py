@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sync_pipeline.cli.outcome import MAY_PASS, exit_code
 from sync_pipeline.cli.quota import duration
 from sync_pipeline.gateway.breaker_store import by_hand
-from sync_pipeline.kernel.errors import ConfigurationError
+from sync_pipeline.kernel.errors import ConfigurationError, Deferred
 from sync_pipeline.runtime import load_setups
 from sync_pipeline_tests.integration.cli_setting import Terminal
 from sync_pipeline_tests.integration.quota_past import a_day, calls
@@ -114,6 +115,16 @@ def test_a_refused_credential_is_closed_by_its_plain_name(terminal: Terminal) ->
     terminal.within(lambda database: by_hand(database, "eventbrite", "credential 12ab", seconds=60))
     assert "was not open" in terminal.say("breaker", "close", "pretix", "credential")
     assert len(terminal.json("breaker", "list")["breakers"]) == 1, "another connection's stands"
+
+
+def test_a_credential_that_is_spared_by_hand_is_waited_for(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRETIX_TOKEN", "abc")
+    monkeypatch.setenv("SYNC_PRETIX_BASE_URL", "http://127.0.0.1:1/api/v1")
+    terminal.say("breaker", "open", "pretix", "credential")
+    done = terminal.run("sync", "pretix")
+    assert isinstance(done.exception, Deferred)
+    assert exit_code(done.exception) == MAY_PASS
+    assert "opened by an operator" in str(done.exception)
 
 
 def test_a_breaker_of_no_connection_is_refused(terminal: Terminal) -> None:
