@@ -5,8 +5,8 @@ alter table sync.breaker
 
 -- A failure was met by whoever holds `lease` (or none). A closed breaker opens when there are `enough` in a row; once good answers
 -- are known of, the row must also have lasted `unnoted_s`, as long as one of them may go unnoted. A half-open one is opened again by
--- its own probe alone: any other failure is of a call that was on its way before. The cool-down doubles from the one that stands here,
--- which the teller may never have seen. Returns the state.
+-- its own probe alone: any other failure is of a call that was on its way before. The cool-down doubles from the one that stands
+-- here, which the teller may never have seen. Returns the state.
 create function sync.breaker_failed(
   of_connection text, of_scope text, lease text, enough integer, unnoted_s double precision,
   first_s double precision, longest_s double precision, why text
