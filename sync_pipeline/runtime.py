@@ -122,6 +122,8 @@ def _hidden_by(path: Path, defs: Path) -> Path | None:
 def _documents(path: Path) -> list[Any]:
     try:
         return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path.name} is not in UTF-8; save it so and reload") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

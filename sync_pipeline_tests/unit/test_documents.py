@@ -76,3 +76,12 @@ def test_a_name_given_twice_is_named_with_its_second_place(tmp_path: Path) -> No
         ConfigurationError, match=r"shop is declared twice .* again in b/defs.yaml; give one of them another"
     ):
         load_configs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [("type: ü\n".encode("latin-1"), "not in UTF-8"), (b"type: [\n", "line 2 is not valid YAML")]
+)
+def test_a_document_that_cannot_be_read_is_named(tmp_path: Path, written: bytes, said: str) -> None:
+    (tmp_path / "defs.yaml").write_bytes(written)
+    with pytest.raises(ConfigurationError, match=rf"^defs\.yaml .*{said}"):
+        load_configs(tmp_path)
