@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -96,5 +97,5 @@ def test_a_cursor_reset_lists_again_and_changes_nothing(workplace: Workplace) ->
     assert workplace.run("sync", "pretix").returncode == 0
     done = workplace.run("resync", "pretix/orders", "--from", "beginning")
     assert done.returncode == 0, done.stderr
-    assert "0 records differed" in done.stdout
+    assert re.search(r"^0 of [1-9]\d* records that were listed differed", done.stdout, re.MULTILINE)
     workplace.verified()
