@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, replace
-from typing import Any
 
 from sync_pipeline.cli.choices import Kind, Status
 from sync_pipeline.cli.operate import console, emit, select
@@ -158,9 +157,6 @@ async def _refuse_unknown(runtime: Runtime, chosen: QuarantineFilter) -> None:
 
 async def _revived(runtime: Runtime, chosen: QuarantineFilter, *, dry_run: bool) -> int:
     """How many dead letters of the handoff wait to be handed on again, or would."""
-    if dry_run:
-        [counted] = await select(runtime.database, SQL.revivable, _parameters(chosen))
-        return int(counted["number"])
     return await revive(
         runtime.database,
         connection=chosen.connection,
@@ -168,6 +164,7 @@ async def _revived(runtime: Runtime, chosen: QuarantineFilter, *, dry_run: bool)
         code=chosen.code,
         contract_version=chosen.contract_version,
         keys=chosen.keys,
+        dry_run=dry_run,
     )
 
 
@@ -177,12 +174,9 @@ def _no_row(key: str) -> str:
 
 async def _counted(runtime: Runtime, chosen: QuarantineFilter) -> dict[FeedId, int]:
     """How many rows are chosen, by feed and whatever the limit."""
-    rows = await select(runtime.database, SQL.quarantine_count, _parameters(chosen))
+    parameters = {**asdict(chosen), "keys": list(chosen.keys) if chosen.keys else None}
+    rows = await select(runtime.database, SQL.quarantine_count, parameters)
     return {FeedId(row["connection"], row["feed"]): row["number"] for row in rows}
-
-
-def _parameters(chosen: QuarantineFilter) -> dict[str, Any]:
-    return {**asdict(chosen), "keys": list(chosen.keys) if chosen.keys else None}
 
 
 def _described(setups: Mapping[str, Setup], feed: FeedId) -> bool:

@@ -61,17 +61,6 @@ where (%(connection)s::text is null or connection = %(connection)s)
   and (%(keys)s::text[] is null or key = any(%(keys)s))
 group by 1, 2 order by 1, 2
 
--- name: revivable
--- The rows that `revive` of the handoff chooses.
-select count(*)::integer as number
-from sync.quarantine
-where kind = 'dead_letter' and status = 'open' and key like 'handoff:%%'
-  and (%(connection)s::text is null or connection = %(connection)s)
-  and (%(feed)s::text is null or feed = %(feed)s)
-  and (%(code)s::text is null or %(code)s = any(codes))
-  and (%(contract_version)s::text is null or contract_version = %(contract_version)s)
-  and (%(keys)s::text[] is null or key = any(%(keys)s))
-
 -- name: status_feeds
 select f.connection || '/' || f.feed as feed, f.watermark,
        round(extract(epoch from clock_timestamp() - f.watermark))::bigint as behind_s,

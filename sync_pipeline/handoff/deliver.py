@@ -295,9 +295,14 @@ async def revive(
     code: str | None = None,
     contract_version: str | None = None,
     keys: Sequence[str] | None = None,
+    dry_run: bool = False,
 ) -> int:
-    """Put dead letters of the handoff back into the outbox; returns how many. Every argument narrows; None does not."""
+    """Put dead letters of the handoff back into the outbox; returns how many. Every argument narrows; None does not. `dry_run`:
+    how many they would be."""
     chosen = {"connection": connection, "feed": feed, "code": code, "contract_version": contract_version}
     async with database.transaction() as conn:
         found = await conn.execute(SQL.revive, {**chosen, "keys": list(keys) if keys is not None else None})
-        return len(await found.fetchall())
+        number = len(await found.fetchall())
+        if dry_run:
+            await conn.rollback()
+        return number
