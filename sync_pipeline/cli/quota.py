@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from sync_pipeline.cli.choices import LONGEST_S
@@ -14,13 +13,12 @@ from sync_pipeline.gateway.breaker import is_credential
 from sync_pipeline.gateway.breaker_store import by_hand
 from sync_pipeline.kernel.clock import SystemClock, in_words
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.runtime import load_configs, load_setups
+from sync_pipeline.runtime import load_setups
 from sync_pipeline.sessions.setup import Setup
 from sync_pipeline.store.database import Database
 from sync_pipeline.store.sql import queries
 from sync_pipeline.telemetry.quota_audit import backfill_cost, feed_cost, quota_audit
 from sync_pipeline.telemetry.quota_plan import Cost
-from sync_pipeline.vendors.catalogue import VENDORS, with_environment
 
 SQL = queries(__package__ or "sync_pipeline.cli")
 
@@ -97,10 +95,10 @@ async def breakers(*, as_json: bool) -> None:
 
 async def move_breaker(connection: str, endpoint: str, *, seconds: float | None) -> None:
     """Open for that long, or close (None). Raises ConfigurationError for an endpoint that nobody asks."""
-    _connection(connection)
+    setup = _connection(connection)
     async with Database.open(working_database()) as database:
         if seconds is not None and not is_credential(endpoint):
-            await _refuse_unasked(database, connection, endpoint)
+            await _refuse_unasked(database, setup, endpoint)
         changed = await by_hand(database, connection, endpoint, seconds=seconds)
     if seconds is not None:
         console.print(f"{connection} {endpoint}: open for {in_words(seconds)}; then one probe is sent")
@@ -120,21 +118,16 @@ def _connection(name: str) -> Setup:
     return setup
 
 
-async def _refuse_unasked(database: Database, connection: str, endpoint: str) -> None:
+async def _refuse_unasked(database: Database, setup: Setup, endpoint: str) -> None:
     """A breaker of an endpoint that nobody asks would spare nothing. Raises ConfigurationError."""
+    connection = setup.connection.name
     rows = await select(database, SQL.known_endpoints, {"connection": connection})
-    known = {row["endpoint"] for row in rows} | _templates(connection)
+    known = {row["endpoint"] for row in rows} | setup.connection.endpoints
     if endpoint not in known:
         raise ConfigurationError(
             f"{connection} has never asked an endpoint {endpoint!r}, so that no call would be spared; known are: "
             f"{', '.join(sorted(known))}, and `credential`"
         )
-
-
-def _templates(connection: str) -> set[str]:
-    """Of all that its feeds may ask, whether they did or not."""
-    config = with_environment(load_configs()[connection], os.environ)
-    return set(VENDORS[config.vendor](config, ()).endpoints)
 
 
 def duration(text: str) -> float:

@@ -22,12 +22,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_any
 
 from sync_pipeline.gateway.audit import Audit, Entry
-from sync_pipeline.gateway.breaker import Outcome, credential_scope
+from sync_pipeline.gateway.breaker import credential_scope
 from sync_pipeline.gateway.breaker_store import Breakers
 from sync_pipeline.gateway.credentials import credentials
-from sync_pipeline.gateway.feedback import placed, retry_after
-from sync_pipeline.gateway.feedback_vendors import heard, refusal
+from sync_pipeline.gateway.feedback import placed
+from sync_pipeline.gateway.feedback_vendors import heard
 from sync_pipeline.gateway.http import Http, NotSent
+from sync_pipeline.gateway.judgement import asked_for, judged, may_retry, outcome
 from sync_pipeline.gateway.latencies import Latencies
 from sync_pipeline.gateway.quota_store import LONGEST_WAIT_S, Quota
 from sync_pipeline.gateway.quota_word import Word
@@ -150,7 +151,7 @@ class Gateway:
         when attempts or time ran out.
         """
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: _may_retry(request, error)),
+            retry=retry_if_exception(lambda error: may_retry(request, error)),
             stop=stop_any(stop_after_attempt(ATTEMPTS), stop_after_delay(TOTAL_S)),
             wait=lambda state: self._pause(request, state),
             sleep=self._clock.sleep,
@@ -203,7 +204,7 @@ class Gateway:
                 try:
                     left_s = max(LEAST_S, over - time.monotonic())
                     reply = await self._http.send(request, secret, attempts=number, may_go=may_go, within_s=left_s)
-                    error = self._judge(request, reply)
+                    error = judged(self._connection, self._form, request, reply)
                     # At once: what waits for this one's place in flight asks before anything else is awaited here.
                     said = self._heed(request, reply, error, granted.asked)
                 except NotSent:
@@ -287,7 +288,7 @@ class Gateway:
         finally:
             latency = (time.perf_counter() - started) * 1000
             self._record(request, reply, error, at, 1, waited, latency, feed="", correlation_id="", lane="P0")
-        asked = _asked(reply)
+        asked = asked_for(reply)
         if asked is not None and _host(http.url(request)) == _host(self._connection.base_url):
             # At the account's own host it holds for every call; of another host it says nothing. The store is told beside: an
             # exchange that takes too long counts as lost.
@@ -306,28 +307,13 @@ class Gateway:
         known = secret is not None and isinstance(self._tokens, StaticSource)
         return credential_scope(secret.reveal() if known and secret else None, self._settings)
 
-    def _judge(self, request: Request, reply: Reply) -> SyncError | None:
-        error = self._connection.api.classify(request, reply)
-        if isinstance(error, AuthenticationError) and refusal(self._form, reply.status, reply.body, reply.received_at):
-            what = f"{self._connection.name} {request.endpoint}: HTTP {reply.status}"
-            error = TransientError(f"{what}, over the vendor's limit", throttled=True, status=reply.status)
-        # Who refuses a credential does not say when to come back: that is the limit, whatever the vendor calls it.
-        limited = reply.status == 403 and _asked(reply) is not None
-        if limited and not isinstance(error, TransientError):
-            what = f"{self._connection.name} {request.endpoint}: HTTP 403"
-            error = TransientError(f"{what}, the vendor asks to be left alone for a while", throttled=True, status=403)
-        if isinstance(error, TransientError):
-            error.retry_after = retry_after(reply.headers, reply.received_at)
-            error.throttled = error.throttled or limited or reply.status == 429
-        return error if isinstance(error, SyncError) else None
-
     def _heed(self, request: Request, reply: Reply, error: SyncError | None, granted: float) -> list[Word]:
         """What the answer says about the quota: in the words that the connection names, else in the vendor's own. This worker
         keeps to it from now on; the store is told later. `granted`: when the call's grant was asked for."""
         words = self._connection.api.feedback(reply) or heard(
             self._form, reply.status, reply.headers, reply.body, reply.received_at
         )
-        asked = error.retry_after if isinstance(error, TransientError) else _asked(reply)
+        asked = error.retry_after if isinstance(error, TransientError) else asked_for(reply)
         refused = asked is not None or (isinstance(error, TransientError) and error.throttled)
         charged = (node for node in self._connection.quota if node.endpoint in (None, request.endpoint))
         named = {window.name for node in charged for window in node.windows}
@@ -362,7 +348,7 @@ class Gateway:
         else:
             # What was refused to a credential is what its breaker says for as long as it is open.
             reason = str(error) if isinstance(error, AuthenticationError) else type(error).__name__
-            await self._breakers.report(request.endpoint, credential, _outcome(error), reason)
+            await self._breakers.report(request.endpoint, credential, outcome(error), reason)
 
     def _record(
         self,
@@ -419,22 +405,3 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 def _host(url: str) -> str | None:
     return urlsplit(url).hostname
-
-
-def _asked(reply: Reply) -> timedelta | None:
-    """How long the vendor asks to be left alone, whatever it refused and why (RFC 9110, 10.2.3: also with a redirect)."""
-    return retry_after(reply.headers, reply.received_at) if reply.status >= 300 else None
-
-
-def _may_retry(request: Request, error: BaseException) -> bool:
-    if not isinstance(error, TransientError):
-        return False
-    return request.idempotent or error.unsent or error.throttled
-
-
-def _outcome(error: SyncError | None) -> Outcome:
-    if error is None:
-        return "good"
-    if isinstance(error, AuthenticationError):
-        return "auth"
-    return "transient" if isinstance(error, TransientError) else "permanent"

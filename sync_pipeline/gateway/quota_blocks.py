@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sync_pipeline.gateway.quota import cool_off
 from sync_pipeline.kernel.errors import TransientError
-from sync_pipeline.store.database import CANCEL_S, Database
+from sync_pipeline.store.database import Database, answered_by
 from sync_pipeline.store.sql import queries
 
 SQL = queries(__package__)
@@ -63,8 +63,7 @@ class Blocks:
             return
         written, lowered = dict(self._unwritten), set(self._refused)
         try:
-            # (as in `Database.statement`)
-            async with asyncio.timeout(patience_s + CANCEL_S), asyncio.timeout(patience_s):
+            async with answered_by(asyncio.get_running_loop().time() + patience_s):
                 await self._book(database, written, lowered, patience_s)
         except TimeoutError:
             raise TransientError(f"the quota store did not answer in {patience_s:g} s; it is told again") from None

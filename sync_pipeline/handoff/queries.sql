@@ -70,8 +70,8 @@ set status = 'open', raw = excluded.raw, page_id = excluded.page_id, codes = exc
     times_seen = q.times_seen + 1, last_seen = clock_timestamp(), resolved_at = null
 
 -- name: lost
--- Applied, but neither handed on nor given up nor waiting: an effect that never happened. Of a row that is distrusted (its hash is
--- taken away until the vendor has shown it again) nothing can be said. `vendor_id` null: of all.
+-- Applied, but neither handed on nor given up nor waiting: an effect that never happened. Of a row without a hash (a repair took it
+-- away, once, and was not finished) nothing can be said. `vendor_id` null: of all.
 select r.vendor_id, r.modified_at, r.content_hash, r.page_id from {target} r
 where r.connection = %(connection)s and r.feed = %(feed)s and r.content_hash <> ''
   and (%(vendor_id)s::text is null or r.vendor_id = %(vendor_id)s)

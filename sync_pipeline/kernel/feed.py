@@ -342,6 +342,8 @@ class Connection:
     limits_told: str | None = None
     """The vendor whose form its answers tell the limits in; None: that of `api.vendor`, else the common ones."""
     options: Mapping[str, str] = field(default_factory=dict)
+    endpoints: frozenset[str] = frozenset()
+    """Templates of all that its feeds may ask, those that are not enabled too."""
 
     @property
     def quota(self) -> tuple[QuotaNode, ...]:

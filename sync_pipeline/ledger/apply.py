@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import orjson
 from psycopg import AsyncConnection
@@ -16,18 +16,16 @@ from psycopg.errors import UniqueViolation
 
 from sync_pipeline.kernel.canonical import Counts, Rejection
 from sync_pipeline.kernel.crash import CrashPlan, CrashPoint
-from sync_pipeline.kernel.errors import Fenced, InvariantViolation, StoreRefused, TransactionConflict
+from sync_pipeline.kernel.errors import Fenced, InvariantViolation, StoreRefused
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.ledger.checked import CheckedPage, StoredVersion, Target
 from sync_pipeline.ledger.copying import copy_new, copy_to_stage
 from sync_pipeline.ledger.newest import Newest, newest_of
 from sync_pipeline.ledger.statements import SQL, Statements
-from sync_pipeline.store.database import Database
+from sync_pipeline.store.database import Database, in_spite_of_conflicts
 from sync_pipeline.trust.logger import get_logger
 
 LOG = get_logger(__name__)
-
-T = TypeVar("T")
 
 TIMES = 4
 """Times in all that a transaction is done which the database gives up for another one."""
@@ -124,7 +122,7 @@ class Ledger:
                 target, pages, fence, count, resolution, after=ready, new=new, distrusted=distrusted
             )
 
-        return await _in_spite_of_conflicts(once)
+        return await in_spite_of_conflicts(once, tries=TIMES)
 
     async def _once(
         self,
@@ -303,7 +301,7 @@ class Ledger:
             async with self._db.transaction() as conn:
                 return await _release(conn, targets)
 
-        return await _in_spite_of_conflicts(once)
+        return await in_spite_of_conflicts(once, tries=TIMES)
 
     async def expire_held(self, targets: Sequence[Target], *, ttl_s: float) -> int:
         """Write a dead letter for each record of `targets` whose parent did not come within `ttl_s` seconds; returns how many.
@@ -319,7 +317,7 @@ class Ledger:
                     dead += (await conn.execute(SQL.expire_held, {"connection": connection, "ttl": ttl_s})).rowcount
                 return dead
 
-        return await _in_spite_of_conflicts(once)
+        return await in_spite_of_conflicts(once, tries=TIMES)
 
     async def note_drift(self, target: Target) -> None:
         """Remember fields the contract did not know: their names, never their values."""
@@ -336,16 +334,6 @@ class Ledger:
                     "contract_version": target.contract.version,
                 },
             )
-
-
-async def _in_spite_of_conflicts(once: Callable[[], Awaitable[T]]) -> T:
-    """Not an outage: nothing was done, and the other transaction is over. Several times, since there may be others."""
-    for _ in range(TIMES - 1):
-        try:
-            return await once()
-        except TransactionConflict:
-            continue
-    return await once()
 
 
 async def _release(conn: AsyncConnection[Any], targets: Sequence[Target]) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -28,8 +28,8 @@ PATIENCE_S = 60.0
 CANCEL_S = 0.5
 """Longest that a server may take to end a statement that took too long; then its connection is closed."""
 
-DEADLOCKS = 4
-"""Times that a single statement is done again after one."""
+TRIES = 5
+"""Times in all that a single statement is done which the server gives up for another one."""
 
 IDLE_S = 120.0
 """Longest that a transaction may do nothing. No step of ours takes that long: whoever holds it has been stopped (a host that
@@ -53,6 +53,8 @@ LOOK_S = 2.0
 each of them silent."""
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
+Conflicts = type[Exception] | tuple[type[Exception], ...]
+T = TypeVar("T")
 
 
 class Database:
@@ -139,10 +141,10 @@ class Database:
             if conn is None:
                 conn = await self._free(patience_s)
             try:
-                # At `until` the driver asks the server to end the statement. Where nobody answers that either, it would wait ten
-                # seconds more; the second cancellation closes the connection.
-                async with asyncio.timeout_at(until + CANCEL_S), asyncio.timeout_at(until):
-                    cursor = await _in_spite_of_conflicts(conn, query, parameters)
+                async with answered_by(until):
+                    cursor = await in_spite_of_conflicts(
+                        lambda: conn.execute(query, parameters, binary=True), CONFLICTS, tries=TRIES
+                    )
                     return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
             except TimeoutError:
                 # Not kept: the statement may still be running, or the word that ends it come too late and end the next one.
@@ -195,17 +197,25 @@ class Database:
                 await pool.check()
 
 
-async def _in_spite_of_conflicts(
-    conn: AsyncConnection[Any], query: str, parameters: Mapping[str, Any]
-) -> AsyncCursor[Any]:
-    """Not an outage: the server ended the statement to let another one go on, and nothing of it was done. Several times, since
-    the other one may come second again."""
-    for _ in range(DEADLOCKS):
+async def in_spite_of_conflicts(
+    once: Callable[[], Awaitable[T]], conflicts: Conflicts = TransactionConflict, *, tries: int
+) -> T:
+    """Not an outage: the server ended a statement or a transaction to let another one go on, and nothing of it was done. Several
+    times, since there may be others. Raises the last of the `conflicts` after so many tries in all."""
+    for _ in range(tries - 1):
         try:
-            return await conn.execute(query, parameters, binary=True)
-        except CONFLICTS:
+            return await once()
+        except conflicts:
             continue
-    return await conn.execute(query, parameters, binary=True)
+    return await once()
+
+
+@asynccontextmanager
+async def answered_by(until: float) -> AsyncIterator[None]:
+    """Raises TimeoutError at that instant of the event loop's. The driver asks the server to end the statement then; where nobody
+    answers that either, it would wait ten seconds more, and the second cancellation closes the connection."""
+    async with asyncio.timeout_at(until + CANCEL_S), asyncio.timeout_at(until):
+        yield
 
 
 def _is_gone(error: psycopg.Error) -> bool:

@@ -73,11 +73,6 @@ from {target} where connection = %(connection)s and feed = %(feed)s
 -- name: table_columns
 select column_name from information_schema.columns where table_schema = %(schema)s and table_name = %(table)s
 
--- name: open_deltas
-select count(*)::integer from sync.delta
-where connection = %(connection)s and feed = %(feed)s and not verified
-  and (%(day)s::date is null or partition_day = %(day)s)
-
 -- name: registrations_summary
 select feed, kind, payment_status, tier, count(*)::integer as registrations
 from (select connection || '/' || feed as feed, kind, payment_status, tier from registrations.registration) r

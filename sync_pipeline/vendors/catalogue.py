@@ -69,6 +69,7 @@ def build_connection(config: ConnectionConfig) -> Connection:
         max_in_flight=config.max_in_flight,
         timeout_s=config.timeout_s,
         limits_told=config.limits_told,
+        endpoints=frozenset(parts.endpoints),
     )
 
 

@@ -98,12 +98,13 @@ class Pages:
             return self._lost(page.more, "paging.token")
         if token is True or isinstance(token, dict | list):
             return self._lost(True, "paging.token")
+        mark = content(page.records)
         if str(token) == page.cursor.token:
-            if not page.records:
+            if mark is None:
                 return self._lost(page.more, "paging.token")
-            if self._shown_before(page):
+            if _came_again(mark, page.cursor):
                 return self._lost(True, "paging.param")
-        return self._led_on(page, str(token), wrong="paging.param")
+        return self._led_on(page, str(token), mark, wrong="paging.param")
 
     def _by_link(self, page: Page, header: str | None) -> NextPage | None:
         url = dotted(page.envelope, self.options.paging.token) or link_header(header or "")
@@ -113,31 +114,25 @@ class Pages:
             return self._lost(page.more, "paging.token")
         if not isinstance(url, str):
             return self._lost(True, "paging.token")
-        url = self._link(url)
+        url, mark = self._link(url), content(page.records)
         if url == page.cursor.token:
             # A last page may lead to itself. A full one that was shown before may as well be the first, given for any link.
-            again = self._shown_before(page) and page.shown >= self.options.page_size
+            again = _came_again(mark, page.cursor) and page.shown >= self.options.page_size
             return self._lost(page.more or again, "paging.token")
-        return self._led_on(page, url, wrong="paging.token")
+        return self._led_on(page, url, mark, wrong="paging.token")
 
-    def _led_on(self, page: Page, token: str, *, wrong: str) -> NextPage:
-        """Where a token or a link leads, unless it does so again and again and nothing comes of it. `wrong`: what to look at
-        where it is always the same page."""
-        again = self._shown_before(page)
-        barren = 0 if page.records and not again else page.cursor.position + 1
+    def _led_on(self, page: Page, token: str, mark: str | None, *, wrong: str) -> NextPage:
+        """Where a token or a link leads, unless it does so again and again and nothing comes of it. `mark`: the page's
+        `content`. `wrong`: what to look at where it is always the same page."""
+        again = _came_again(mark, page.cursor)
+        barren = 0 if mark is not None and not again else page.cursor.position + 1
         if barren > BARREN:
             ends = "paging.has_more" if self.options.paging.kind == "continuation" else ENDS
             raise PermanentError(
                 f"rest {self.name}: {barren} pages in a row brought nothing new, and each leads on; check "
                 f"{wrong if again else ends} in YAML, the window stays open"
             )
-        return NextPage(
-            token=token, position=barren, last_key=content(page.records) if page.records else page.cursor.last_key
-        )
-
-    def _shown_before(self, page: Page) -> bool:
-        """Whether a token or a link led to the page that it was on."""
-        return bool(page.records) and content(page.records) == page.cursor.last_key
+        return NextPage(token=token, position=barren, last_key=page.cursor.last_key if mark is None else mark)
 
     def _by_number(self, page: Page) -> NextPage | None:
         cursor, records = page.cursor, page.records
@@ -260,8 +255,15 @@ def _barren(cursor: Cursor) -> int:
     return int((cursor.token or "0").removesuffix(MORE))
 
 
-def content(records: Sequence[RawRecord]) -> str:
-    """By which a page that is shown again is known: as many records, with the same at both ends."""
+def _came_again(mark: str | None, cursor: Cursor) -> bool:
+    """Whether a token or a link led to the page that it was on."""
+    return mark is not None and mark == cursor.last_key
+
+
+def content(records: Sequence[RawRecord]) -> str | None:
+    """By which a page that is shown again is known: as many records, with the same at both ends. None of an empty one."""
+    if not records:
+        return None
     return f"{CONTENT}{len(records)}:{digest(raw_bytes(records[0]) + raw_bytes(records[-1]))}"
 
 

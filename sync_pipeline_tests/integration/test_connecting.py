@@ -108,16 +108,21 @@ async def test_a_strict_second_stays_strict_while_connections_are_made(
     assert far.made <= in_flight, "a connection that was made for a grant too old is kept"
 
 
+def closed_when_idle(opened: Gateway) -> None:
+    """Half a second after its last use each connection is gone."""
+    session = opened._http._session
+    assert session is not None
+    assert session.connector is not None
+    session.connector._keepalive_timeout = 0.5
+
+
 async def test_a_call_goes_though_its_connection_is_never_kept_until_the_next_grant(
     far: FarAway, database: Database
 ) -> None:
     """The vendor closes what is idle. Each grant was spent on a connection that was gone when the next one came."""
     slow = QuotaWindow("second", 1, 1)
     async with gateway(far, database, SystemClock(), windows=(slow,), base_url=url(far)) as opened:
-        session = opened._http._session
-        assert session is not None
-        assert session.connector is not None
-        session.connector._keepalive_timeout = 0.5
+        closed_when_idle(opened)
         async with asyncio.timeout(30):
             for _ in range(3):
                 assert await send(opened) == 200
@@ -130,10 +135,7 @@ async def test_a_grant_that_was_waited_for_is_not_spent_on_making_a_connection(
     """The vendor had closed it meanwhile, and the call waited for another grant, twice as long as it may."""
     windows = (QuotaWindow("second", 1, 1), QuotaWindow("hour", 1000, 3600, burst=100))
     async with gateway(far, database, SystemClock(), windows=windows, base_url=url(far)) as opened:
-        session = opened._http._session
-        assert session is not None
-        assert session.connector is not None
-        session.connector._keepalive_timeout = 0.5
+        closed_when_idle(opened)
         async with asyncio.timeout(30):
             for _ in range(4):
                 assert await send(opened) == 200

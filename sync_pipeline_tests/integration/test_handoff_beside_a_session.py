@@ -23,10 +23,10 @@ from sync_pipeline.kernel.errors import ConfigurationError, SyncError, Transient
 from sync_pipeline.runtime import Runtime, open_runtime
 from sync_pipeline.sessions.session import SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import Receiver, Setup
-from sync_pipeline.trust.logger import EVENT
 from sync_pipeline_tests.integration import test_reconcile_beside_a_poll as box_setting
 from sync_pipeline_tests.integration.dagster_setting import at_desk
 from sync_pipeline_tests.integration.test_reconcile_beside_a_poll import NOON, Box
+from sync_pipeline_tests.log_setting import Kept, keeping
 from sync_pipeline_tests.things import rows
 
 LEFT = "select count(*) from sync.outbox"
@@ -125,24 +125,10 @@ async def test_a_session_ends_though_its_receiver_does_not_answer(
     assert len(set(receiver.keys)) == 1, "it may have arrived: it is sent again with the same key"
 
 
-class Kept(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.events: list[dict[str, Any]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.events.append(getattr(record, EVENT))
-
-
 @pytest.fixture
 def kept() -> Iterator[Kept]:
-    logger, handler = logging.getLogger("sync_pipeline.handoff.courier"), Kept()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+    with keeping("sync_pipeline.handoff.courier", logging.WARNING) as handler:
+        yield handler
 
 
 class Failing(Handoff):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,30 +11,14 @@ from sync_pipeline.kernel.feed import Cursor
 from sync_pipeline.ledger.apply import Ledger, quarantine_key
 from sync_pipeline.sessions.walk import _place
 from sync_pipeline.store.database import Database
-from sync_pipeline.trust.logger import EVENT
+from sync_pipeline_tests.log_setting import Kept, keeping
 from sync_pipeline_tests.things import START, create_things, landed_page, target, thing
-
-
-class Kept(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.events: list[dict[str, Any]] = []
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.events.append(getattr(record, EVENT))
-        self.texts.append(record.getMessage())
 
 
 @pytest.fixture
 def kept() -> Iterator[Kept]:
-    logger, handler = logging.getLogger("sync_pipeline.ledger.apply"), Kept()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+    with keeping("sync_pipeline.ledger.apply", logging.DEBUG) as handler:
+        yield handler
 
 
 async def test_rejections_are_told_by_code_and_key(database: Database, kept: Kept) -> None:
