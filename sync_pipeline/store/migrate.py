@@ -1,4 +1,8 @@
-"""Migrations: numbered SQL files, each applied once, in order, by one process at a time."""
+"""Migrations: numbered SQL files, each applied once, in order, by one process at a time.
+
+All that a version brings are one transaction: when one of them fails, the database is still the older version's, which goes
+on working with it.
+"""
 
 from __future__ import annotations
 
@@ -47,21 +51,20 @@ def _apply(conn: psycopg.Connection[tuple[object, ...]]) -> list[str]:
             f"the database has migration {strange[-1]}, which this version of sync-pipeline does not know; "
             "install the version that made it, or a newer one"
         )
-    applied: list[str] = []
-    for name in sorted(ours):
-        digest = hashlib.sha256(ours[name].encode()).hexdigest()
-        if name in done:
-            if done[name] != digest:
-                raise ConfigurationError(
-                    f"migration {name} was changed after this database applied it; restore the file, or start from an "
-                    "empty database"
-                )
-            continue
+    digests = {name: hashlib.sha256(ours[name].encode()).hexdigest() for name in sorted(ours)}
+    for name, digest in done.items():
+        if digests[name] != digest:
+            raise ConfigurationError(
+                f"migration {name} was changed after this database applied it; restore the file, or start from an "
+                "empty database"
+            )
+    missing = [name for name in digests if name not in done]
+    if missing:
         with conn.transaction():
-            conn.execute(ours[name])
-            conn.execute("insert into sync_schema.migration (name, sha256) values (%s, %s)", (name, digest))
-        applied.append(name)
-    return applied
+            for name in missing:
+                conn.execute(ours[name])
+                conn.execute("insert into sync_schema.migration (name, sha256) values (%s, %s)", (name, digests[name]))
+    return missing
 
 
 def _files() -> dict[str, str]:

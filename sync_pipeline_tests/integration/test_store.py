@@ -314,15 +314,24 @@ class TestMigrate:
         with pytest.raises(ConfigurationError, match="has migration 9999_later"):
             migrate(database_url)
 
-    def test_a_failed_one_leaves_nothing_and_frees_the_lock(self, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        files = {"0001_good.sql": "create table good (n int)", "0002_bad.sql": "create table half (n int); select 1/0"}
+    def test_a_failed_one_leaves_the_older_version_and_frees_the_lock(
+        self, empty: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        older = {"0001_old.sql": "create table old (n int)"}
+        newer = {"0002_good.sql": "create table good (n int)", "0003_bad.sql": "create table half (n int); select 1/0"}
+        files = dict(older)
         monkeypatch.setattr("sync_pipeline.store.migrate._files", lambda: files)
+        assert migrate(empty) == ["0001_old.sql"]
+        files.update(newer)
         for _ in range(2):
             with pytest.raises(psycopg.errors.DivisionByZero):
                 migrate(empty)
         with psycopg.connect(empty) as conn:
-            found = conn.execute("select to_regclass('good') is not null, to_regclass('half') is null").fetchone()
-        assert found == (True, True)
+            found = conn.execute("select to_regclass('old'), to_regclass('good'), to_regclass('half')").fetchone()
+        assert found == ("old", None, None)
+        files.clear()
+        files.update(older)
+        assert migrate(empty) == []  # the older version goes on with what it knows
 
 
 class TestTransactions:
