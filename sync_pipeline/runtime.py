@@ -1,24 +1,26 @@
-"""The parts put together: one place opens the database, the object store and the gateways, for Dagster and the CLI."""
+"""The parts put together: one place opens the database, the object store and the gateways, for Dagster and the CLI.
+
+What only some processes need is imported where it is used: a code location that is loaded calls no vendor.
+"""
 
 from __future__ import annotations
 
-import gc
+import asyncio
 import os
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from sync_pipeline.contracts import load_contract
-from sync_pipeline.gateway.client import Gateway
-from sync_pipeline.handoff.courier import Courier
-from sync_pipeline.handoff.receiver import receiver_of
 from sync_pipeline.kernel.clock import Clock, SystemClock
+from sync_pipeline.kernel.collector import calm_collector
 from sync_pipeline.kernel.crash import CrashPlan
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import QuotaNode
@@ -32,12 +34,16 @@ from sync_pipeline.sessions.replay import Quarantine
 from sync_pipeline.sessions.session import Progress, Session, SessionOptions, SessionReport
 from sync_pipeline.sessions.setup import FeedSetup, Receiver, Setup
 from sync_pipeline.store.database import Database, database_url
-from sync_pipeline.store.embedded import data_dir
 from sync_pipeline.store.migrate import migrate
 from sync_pipeline.trust.providers import open_secrets
 from sync_pipeline.trust.secrets import SecretProvider
 from sync_pipeline.vendors.catalogue import ConnectionConfig, build_connection, contract_of, with_environment
 
+if TYPE_CHECKING:
+    from sync_pipeline.gateway.client import Gateway
+    from sync_pipeline.handoff.courier import Courier
+
+GATEWAY = "sync_pipeline.gateway.client"
 DEFS = Path(__file__).parent / "defs"
 COMPONENT = "sync_pipeline.components.VendorConnection"
 FOLDER = "dagster.DefsFolderComponent"
@@ -162,6 +168,8 @@ class Runtime:
     crash: CrashPlan
 
     def gateway(self, setup: Setup) -> Gateway:
+        from sync_pipeline.gateway.client import Gateway
+
         return Gateway(setup.connection, database=self.database, secrets=self.secrets, clock=self.clock, rng=self.rng)
 
     def session(
@@ -200,7 +208,7 @@ class Runtime:
         progress: Progress | None = None,
         session_id: str | None = None,
     ) -> SessionReport:
-        _calm_collector()
+        calm_collector(imported=True)
         async with self._handing_on(setup) as courier, self.gateway(setup) as gateway:
             session = self.session(setup, gateway, options, progress=progress, session_id=session_id)
             report = await session.run(feeds)
@@ -213,6 +221,9 @@ class Runtime:
         if setup.receiver is None:
             yield None
             return
+        from sync_pipeline.handoff.courier import Courier
+        from sync_pipeline.handoff.receiver import receiver_of
+
         opened = receiver_of(setup, database=self.database, secrets=self.secrets, now=self.clock.now, crash=self.crash)
         async with opened as handoff, Courier(handoff, setup.connection.name, self.clock) as courier:
             yield courier
@@ -220,13 +231,6 @@ class Runtime:
 
 def _left(known: tuple[int, float] | None, bears: float | None) -> Left | None:
     return None if known is None else Left(known[0], span_of(known[1]), bears)
-
-
-def _calm_collector() -> None:
-    """What is imported and set up by now stays for good, and records come and go without cycles: spare the collector from
-    walking either over and over."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 @asynccontextmanager
@@ -242,9 +246,10 @@ async def open_runtime(
 ) -> AsyncIterator[Runtime]:
     """Open the store (migrated) and the object store. Defaults come from the environment (`SYNC_…`, DATABASE_URL)."""
     url = url or database_url()
-    migrate(url)
+    # Either may take a tenth of a second, and the first is the server's work.
+    await asyncio.gather(asyncio.to_thread(migrate, url), asyncio.to_thread(import_module, GATEWAY))
     crash, clock = crash or CrashPlan.from_environment(), clock or SystemClock()
-    location = objects or os.environ.get("SYNC_LANDING_URL") or data_dir() / "landing"
+    location = objects or os.environ.get("SYNC_LANDING_URL") or _landing()
     async with Database.open(url, min_size=1, max_size=pool_size, application_name="sync_pipeline") as database:
         ledger = Ledger(database, crash=crash)
         yield Runtime(
@@ -258,3 +263,9 @@ async def open_runtime(
             rng=rng or random.Random(),
             crash=crash,
         )
+
+
+def _landing() -> Path:
+    from sync_pipeline.store.embedded import data_dir
+
+    return data_dir() / "landing"

@@ -7,8 +7,6 @@ import os
 import socket
 from pathlib import Path
 
-import psutil
-
 PROC = Path("/proc")
 STATE, STARTED = 0, 19
 """Places in /proc/<pid>/stat, counted from behind the program's name."""
@@ -60,6 +58,8 @@ def _started_since_boot(pid: int) -> str:
 
 
 def _started_by_wall_clock(pid: int) -> str:
+    import psutil
+
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

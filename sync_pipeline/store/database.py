@@ -16,7 +16,6 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from sync_pipeline.kernel.errors import ConfigurationError, StoreRefused, SyncError, TransactionConflict, TransientError
-from sync_pipeline.store.embedded import Embedded, data_dir
 
 CONNECT_TIMEOUT_S = 10
 STATEMENTS_AT_ONCE = 2
@@ -301,6 +300,8 @@ def database_url(env: Mapping[str, str] = os.environ) -> str:
     """DATABASE_URL, or the embedded server's URL (started if it does not run). Psycopg form."""
     given = env.get("DATABASE_URL", "").strip()
     if not given:
+        from sync_pipeline.store.embedded import Embedded, data_dir
+
         return Embedded(data_dir(env) / "postgres").ensure()
     scheme, separator, rest = given.partition("://")
     if not separator or not scheme.startswith("postgres"):

@@ -1,4 +1,7 @@
-"""From settings to a connection: which vendor module, which limits, which feeds; environment settings on top."""
+"""From settings to a connection: which vendor module, which limits, which feeds; environment settings on top.
+
+A vendor's module is imported by the first connection of that vendor.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import AuthSpec, Connection, Feed, QuotaNode, QuotaWindow, VendorApi
 from sync_pipeline.kernel.grants import Grant, MintLimit
 from sync_pipeline.kernel.names import shown
-from sync_pipeline.vendors import eventbrite, pretix, rest
 from sync_pipeline.vendors.config import ConnectionConfig, FeedConfig, GrantOptions
 from sync_pipeline.vendors.limits import Limit
 
@@ -148,6 +150,8 @@ def _named(config: ConnectionConfig, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _eventbrite(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
+    from sync_pipeline.vendors import eventbrite
+
     feeds: dict[str, Feed] = {
         name: eventbrite.EventbriteFeed(
             name,
@@ -165,6 +169,8 @@ def _eventbrite(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> P
 
 
 def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
+    from sync_pipeline.vendors import pretix
+
     names = _named(config, ("orders", "positions"))
     if names and "orders" not in names:
         raise ConfigurationError(f"connection {config.name}: positions come out of the pages of orders; enable both")
@@ -181,6 +187,8 @@ def _pretix(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts
 
 
 def _rest(config: ConnectionConfig, windows: tuple[QuotaWindow, ...]) -> Parts:
+    from sync_pipeline.vendors import rest
+
     feeds: dict[str, Feed] = {
         feed.name: rest.RestFeed(
             feed.name,

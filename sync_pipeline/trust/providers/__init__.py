@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 
 from sync_pipeline.kernel.errors import ConfigurationError
-from sync_pipeline.trust.providers.aws import AwsSecrets
 from sync_pipeline.trust.providers.cached import CachedSecrets, ChainedSecrets, Labelled, waits
 from sync_pipeline.trust.providers.folder import FolderSecrets
 from sync_pipeline.trust.providers.settings import (
@@ -19,8 +18,6 @@ from sync_pipeline.trust.providers.settings import (
     VaultSource,
     parse_sources,
 )
-from sync_pipeline.trust.providers.system_keyring import KeyringSecrets
-from sync_pipeline.trust.providers.vault import VaultSecrets
 from sync_pipeline.trust.secrets import EnvironmentSecrets, Secret, SecretProvider
 
 __all__ = ["open_secrets", "parse_sources", "read"]
@@ -60,10 +57,16 @@ def _provider(source: Source, env: Mapping[str, str]) -> SecretProvider:
         case FolderSource(folder):
             return FolderSecrets(folder)
         case KeyringSource():
+            from sync_pipeline.trust.providers.system_keyring import KeyringSecrets
+
             return KeyringSecrets(source)
         case VaultSource():
+            from sync_pipeline.trust.providers.vault import VaultSecrets
+
             return VaultSecrets(source, tokens=EnvironmentSecrets(env))
         case AwsSource():
+            from sync_pipeline.trust.providers.aws import AwsSecrets
+
             return AwsSecrets(source)
 
 
