@@ -67,7 +67,8 @@ class MappedContract(RegistrationContract):
         self._status_path = options.status.split(".")
         self._statuses = dict(options.statuses)
         direct = [(name, path) for name, path in options.fields.items() if "." not in path]
-        self._direct = [name for name, _ in direct]
+        self._direct = direct
+        self._direct_names = [name for name, _ in direct]
         self._pick = picker([path for _, path in direct])
         self._nested = [(name, path.split(".")) for name, path in options.fields.items() if "." in path]
         self._constants = {"kind": "attendee", **options.constants}
@@ -87,7 +88,7 @@ class MappedContract(RegistrationContract):
 
     def map_record(self, record: Mapping[str, Any]) -> Mapped:
         values: dict[str, Any] = self._constants.copy()
-        values.update(zip(self._direct, self._pick(record), strict=True))
+        values.update(zip(self._direct_names, self._pick(record), strict=True))
         for name, parts in self._nested:
             values[name] = reach(record, parts)
         status = reach(record, self._status_path)
@@ -113,10 +114,13 @@ class MappedContract(RegistrationContract):
         """What `map_record` gives, for all records at once."""
         nothing = [None] * len(records)
         given: dict[str, Sequence[Any]] = {name: [value] * len(records) for name, value in self._constants.items()}
-        given.update(zip(self._direct, zip(*map(self._pick, records), strict=True), strict=False))
+        fields_of, rest = self._apart(records)
+        given.update({name: fields_of.get(path, nothing) for name, path in self._direct})
         for name, parts in self._nested:
             given[name] = [reach(record, parts) for record in records]
-        words = [reach(record, self._status_path) for record in records]
+        words = fields_of.get(self._status) if len(self._status_path) == 1 else None
+        if words is None:
+            words = [reach(record, self._status_path) for record in records]
         given["payment_status"] = [self._statuses.get(word) if type(word) is str else None for word in words]
         given.setdefault("vendor_status", words)
         given.setdefault("order_id", given.get("vendor_id", nothing))
@@ -124,9 +128,24 @@ class MappedContract(RegistrationContract):
         if self._epoch:
             for name in INSTANTS:
                 given[name] = [_written(value) for value in given.get(name, nothing)]
-        used = self._used
-        rest = [{name: value for name, value in record.items() if name not in used} for record in records]
         return Whole(given, rest, nothing)
+
+    def _apart(
+        self, records: Sequence[Mapping[str, Any]]
+    ) -> tuple[Mapping[str, Sequence[Any]], Sequence[Mapping[str, Any]]]:
+        """Top-level fields as columns, those at least that are mapped, and what of each record is not."""
+        used = self._used
+        alike = transposed(records)
+        if alike is None:
+            picked = zip(*map(self._pick, records), strict=True)
+            rest = [{name: value for name, value in record.items() if name not in used} for record in records]
+            return dict(zip([path for _, path in self._direct], picked, strict=False)), rest
+        names = [name for name in alike if name not in used]
+        if not names:
+            return alike, [{} for _ in records]
+        return alike, [
+            dict(zip(names, values, strict=True)) for values in zip(*[alike[name] for name in names], strict=True)
+        ]
 
     def _tier(self, kind: Any, event: Any, sku: Any, title: Any) -> Tier:
         if kind == "order":
@@ -142,6 +161,16 @@ def _written(epoch: Any) -> str | None:
     except Refused:
         return None
     return moment.isoformat()
+
+
+def transposed(records: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Any]] | None:
+    """Records that have the same fields in the same order, as columns; None of any others, and of none."""
+    if not records:
+        return None
+    names = list(records[0])
+    if list(map(list, records)).count(names) != len(records):
+        return None
+    return dict(zip(names, zip(*[record.values() for record in records], strict=True), strict=True))
 
 
 def picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

@@ -150,18 +150,28 @@ class Gateway:
         Raises Deferred (quota or breaker: wait longer than 30 s), AuthenticationError, PermanentError, or TransientError
         when attempts or time ran out.
         """
+        over = time.monotonic() + TOTAL_S
+        attempt_at = functools.partial(
+            self._attempt, request, over=over, feed=feed, correlation_id=correlation_id, lane=lane
+        )
+        try:
+            return await attempt_at(1)
+        except TransientError as error:
+            first = error
+        # Nearly every call is done by now, and was spared what counts and times the attempts.
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: may_retry(request, error)),
-            stop=stop_any(stop_after_attempt(ATTEMPTS), stop_after_delay(TOTAL_S)),
+            stop=stop_any(stop_after_attempt(ATTEMPTS), stop_after_delay(max(0.0, over - time.monotonic()))),
             wait=lambda state: self._pause(request, state),
             sleep=self._clock.sleep,
             reraise=True,
         )
-        over = time.monotonic() + TOTAL_S
         async for attempt in retrying:
             with attempt:
                 number = attempt.retry_state.attempt_number
-                return await self._attempt(request, number, over, feed=feed, correlation_id=correlation_id, lane=lane)
+                if number == 1:
+                    raise first
+                return await attempt_at(number)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _pause(self, request: Request, state: RetryCallState) -> float:
@@ -173,7 +183,7 @@ class Gateway:
         return self._latencies.pause(request.endpoint, state.attempt_number, self._rng.random)
 
     async def _attempt(
-        self, request: Request, number: int, over: float, *, feed: str, correlation_id: str, lane: Lane
+        self, request: Request, number: int, *, over: float, feed: str, correlation_id: str, lane: Lane
     ) -> Reply:
         async with self._breakers.admitted(request.endpoint, await self._credential()):
             return await self._admitted(request, number, over, feed=feed, correlation_id=correlation_id, lane=lane)

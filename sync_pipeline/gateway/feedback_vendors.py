@@ -230,6 +230,9 @@ def channex_refusal(body: bytes, now: datetime) -> Words:
 
 
 def _standard(headers: Mapping[str, str], now: datetime) -> Words:
+    names = " ".join(headers)
+    if "ratelimit" not in names and "rate-limit" not in names:
+        return ()  # as with most vendors
     return ietf(headers, now) or x_ratelimit(headers, now)
 
 

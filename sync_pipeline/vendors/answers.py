@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -87,13 +88,18 @@ def dotted(value: Any, path: str) -> Any:
 def server_clock(reply: Reply) -> datetime | None:
     """A lower bound of the vendor's clock when it made the answer: its `Date` header (RFC 9110, 6.6.1) less the time the
     request took and the second that the header rounds away. None without the header."""
+    said = _date(reply.headers.get("date", ""))
+    return None if said is None else said - (reply.received_at - reply.sent_at) - timedelta(seconds=1)
+
+
+@lru_cache(maxsize=64)
+def _date(text: str) -> datetime | None:
+    """An HTTP date. Remembered: the answers of a second have the same."""
     try:
-        said = parsedate_to_datetime(reply.headers["date"])
-    except (KeyError, ValueError, TypeError, IndexError):
+        said = parsedate_to_datetime(text)
+        return None if said.tzinfo is None else said.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    if said.tzinfo is None:
-        return None
-    return said.astimezone(UTC) - (reply.received_at - reply.sent_at) - timedelta(seconds=1)
 
 
 def newest(
@@ -102,12 +108,16 @@ def newest(
     """The newest believable modification among a page's stamps: those from the future would carry the watermark past
     changes that are still to come."""
     listed = list(stamps)
-    if set(map(type, listed)) == {str} and {(len(stamp), stamp[-1:]) for stamp in listed} == {(len(listed[0]), "Z")}:
+    if set(map(type, listed)) == {str} and len(set(map(len, listed))) == 1 and _all_end_in_z(listed):
         # Stamps of one form sort as their instants do, so that one need be read.
         latest = read(max(listed))
         if latest is not None and latest <= not_after:
             return latest
     return max((at for at in map(read, listed) if at is not None and at <= not_after), default=None)
+
+
+def _all_end_in_z(listed: Sequence[str]) -> bool:
+    return ("\n".join(listed) + "\n").count("Z\n") == len(listed)
 
 
 def stamps(records: Iterable[RawRecord], field: str) -> list[Any]:
