@@ -8,8 +8,9 @@ alone by the model and `fields`, which are the definition. A text given here is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 from unicodedata import is_normalized
 
@@ -60,13 +61,13 @@ def text(values: Sequence[Any]) -> Checked:
         together = "".join(values)
     except TypeError:
         return [value if type(value) is str and _is_clean(value) else None for value in values]
-    # NFC is closed under cutting: parts of a normalised text are normalised.
-    clean = together.isprintable() and (together.isascii() or is_normalized("NFC", together))
+    # NFC is closed under cutting: parts of a normalised text are normalised. The space is the only printable one.
     if (
-        clean
+        together.isprintable()
+        and (together.isascii() or is_normalized("NFC", together))
         and all(values)
-        and len(max(values, key=len)) <= fields.MAX_TEXT
-        and list(map(str.strip, values)) == list(values)
+        and (" " not in together or list(map(str.strip, values)) == list(values))
+        and (len(together) <= fields.MAX_TEXT or max(map(len, values)) <= fields.MAX_TEXT)
     ):
         return list(values)
     return [value if _is_clean(value) else None for value in values]
@@ -93,7 +94,10 @@ def identifier(values: Sequence[Any]) -> Checked:
     """Text of at most 200 characters, or an integer of 64 bits."""
     if int in set(map(type, values)):
         values = [str(value) if type(value) is int and abs(value) < 2**63 else value for value in values]
-    return [value if value is not None and len(value) <= MAX_IDENTIFIER else None for value in required(values)]
+    found = required(values)
+    if None not in found and max(map(len, cast(list[str], found)), default=0) <= MAX_IDENTIFIER:
+        return found
+    return [value if value is not None and len(value) <= MAX_IDENTIFIER else None for value in found]
 
 
 def email(values: Sequence[Any]) -> Checked:
@@ -147,10 +151,12 @@ def amount(values: Sequence[Any]) -> Checked:
 
 
 def currency(values: Sequence[Any]) -> Checked:
-    return [value if type(value) is str and value in CURRENCIES else None for value in values]
+    return _of(CURRENCIES, values)
 
 
 def quantity(values: Sequence[Any]) -> Checked:
+    if set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= MAX_QUANTITY:
+        return list(map(str, values))
     return [str(value) if type(value) is int and 0 <= value <= MAX_QUANTITY else None for value in values]
 
 
@@ -158,10 +164,15 @@ def flag(values: Sequence[Any]) -> Checked:
     return ["t" if value is True else "f" if value is False else None for value in values]
 
 
-def one_of(words: Mapping[str, str] | frozenset[str]) -> Check:
+def one_of(words: frozenset[str]) -> Check:
     """Words out of a closed set."""
+    return partial(_of, words)
 
-    def checked(values: Sequence[Any]) -> Checked:
-        return [value if isinstance(value, str) and value in words else None for value in values]
 
-    return checked
+def _of(words: frozenset[str], values: Sequence[Any]) -> Checked:
+    try:
+        if words.issuperset(values):
+            return list(values)
+    except TypeError:
+        pass  # lists and objects are in no set
+    return [value if isinstance(value, str) and value in words else None for value in values]
