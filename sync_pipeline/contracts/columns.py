@@ -156,7 +156,8 @@ def currency(values: Sequence[Any]) -> Checked:
 
 def quantity(values: Sequence[Any]) -> Checked:
     if set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= MAX_QUANTITY:
-        return list(map(str, values))
+        texts = {value: str(value) for value in set(values)}
+        return list(map(texts.__getitem__, values))
     return [str(value) if type(value) is int and 0 <= value <= MAX_QUANTITY else None for value in values]
 
 

@@ -33,8 +33,8 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 ATEXT = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]++"
 PLAIN_EMAIL = re.compile(
-    rf"(?=.{{6,254}}\Z)(?=[^@]{{1,64}}@){ATEXT}(?:\.{ATEXT})*+@"
-    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?!test\Z|local\Z|onion\Z|arpa\Z|alt\Z|invalid\Z|localhost\Z)[a-z]{2,63}\Z"
+    rf"(?=.{{6,254}}\Z)(?=[^@]{{1,64}}+@){ATEXT}(?:\.{ATEXT})*+@"
+    r"(?:(?!-)[a-z0-9-]{1,63}+(?<!-)\.)++(?!test\Z|local\Z|onion\Z|arpa\Z|alt\Z|invalid\Z|localhost\Z)[a-z]{2,63}\Z"
 )
 """Addresses that need no closer look; everything else, and all with `--` (Punycode and its look-alikes), goes to
 email-validator."""
