@@ -81,16 +81,17 @@ def copy_rows(columns: Sequence[Sequence[str]], documents: Sequence[bytes]) -> l
     value is None."""
     rows = list(map("\t".join, zip(*columns, strict=True)))
     text = "\n".join(rows)
+    lines = text.encode().split(b"\n") if rows else []
     last = b"".join(documents)
     plain = not ("\\" in text or "\r" in text or b"\n" in last or b"\r" in last or b"\t" in last)
-    if not plain or text.count("\n") != len(rows) - 1 or text.count("\t") != len(rows) * (len(columns) - 1):
+    if not plain or len(lines) != len(rows) or text.count("\t") != len(rows) * (len(columns) - 1):
         return [
             _one_by_one((*values, document.decode())).encode()
             for *values, document in zip(*columns, documents, strict=True)
         ]
     if b"\\" in last:
         documents = [document.replace(b"\\", b"\\\\") for document in documents]
-    return list(map(b"\t".join, zip(text.encode().split(b"\n"), documents, strict=True)))
+    return list(map(b"\t".join, zip(lines, documents, strict=True)))
 
 
 def _one_by_one(values: tuple[str | None, ...]) -> str:
