@@ -96,8 +96,11 @@ def identifier(values: Sequence[Any]) -> Checked:
     if int in set(map(type, values)):
         values = [str(value) if type(value) is int and abs(value) < 2**63 else value for value in values]
     found = required(values)
-    if None not in found and max(map(len, cast(list[str], found)), default=0) <= MAX_IDENTIFIER:
-        return found
+    try:
+        if max(map(len, cast(list[str], found)), default=0) <= MAX_IDENTIFIER:
+            return found
+    except TypeError:
+        pass  # one of them is None
     return [value if value is not None and len(value) <= MAX_IDENTIFIER else None for value in found]
 
 

@@ -188,7 +188,10 @@ class RegistrationContract:
         """Records that are clean as they stand, as whole columns; None for those that are judged alone: all of them where
         the columns fail."""
         try:
-            whole = self._columns([record.value if _is_object(record) else {} for record in records])
+            values = [record.value for record in records]
+            if set(map(type, values)) != {dict}:
+                values = [value if type(value) is dict else {} for value in values]
+            whole = self._columns(values)
             clean = self._clean(whole, len(records))
             self._note([rest for rest, made in zip(whole.rest, clean, strict=True) if made is not None])
         except Exception as fault:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 from sync_pipeline.kernel.feed import RawRecord
@@ -54,7 +55,8 @@ class Canonical(NamedTuple):
         a value is None."""
         rows = copy_rows(columns, documents)
         hashes = [blake2b(row, digest_size=HASH_BYTES).digest() for row in rows]
-        return list(map(cls, vendor_ids, modified_at, hashes, rows, parents))
+        # (past the Python function that a named tuple is made by)
+        return list(map(tuple.__new__, repeat(cls), zip(vendor_ids, modified_at, hashes, rows, parents, strict=True)))
 
 
 NULL = "\\N"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from sync_pipeline.kernel.grants import Grant
@@ -134,6 +135,12 @@ class RawRecord(NamedTuple):
     value: Any
     fault: str | None = None
     raw: bytes | None = None
+
+    @classmethod
+    def many(cls, values: Iterable[Any]) -> list[RawRecord]:
+        """A record for each value, as `RawRecord(value)` makes it."""
+        # (past the Python function that a named tuple is made by)
+        return list(map(tuple.__new__, repeat(cls), zip(values, repeat(None), repeat(None), strict=False)))
 
 
 @dataclass(frozen=True, slots=True)

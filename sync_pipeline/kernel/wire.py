@@ -55,7 +55,7 @@ def split_page(body: bytes, records_path: tuple[str, ...]) -> tuple[dict[str, An
     if not records_path:
         if not isinstance(document, list):
             raise NotThisShape("the answer is not a JSON array")
-        return {}, list(map(RawRecord, document))
+        return {}, RawRecord.many(document)
     if not isinstance(document, dict):
         raise NotThisShape("the answer is not a JSON object")
     holder = document
@@ -67,7 +67,7 @@ def split_page(body: bytes, records_path: tuple[str, ...]) -> tuple[dict[str, An
     if not isinstance(values, list):
         raise NotThisShape(f"the answer has no array at {'.'.join(records_path)}")
     holder[records_path[-1]] = []
-    return document, list(map(RawRecord, values))
+    return document, RawRecord.many(values)
 
 
 def parse_record(raw: bytes) -> RawRecord:

@@ -120,8 +120,10 @@ def _all_end_in_z(listed: Sequence[str]) -> bool:
     return ("\n".join(listed) + "\n").count("Z\n") == len(listed)
 
 
-def stamps(records: Iterable[RawRecord], field: str) -> list[Any]:
+def stamps(records: Sequence[RawRecord], field: str) -> list[Any]:
     """The field of each record that is an object and has it."""
-    return [
-        record.value[field] for record in records if type(record.value) is dict and record.value.get(field) is not None
-    ]
+    try:
+        found: list[Any] = [record.value[field] for record in records]
+    except (KeyError, TypeError):
+        found = [record.value.get(field) if type(record.value) is dict else None for record in records]
+    return [stamp for stamp in found if stamp is not None]
