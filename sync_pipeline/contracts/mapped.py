@@ -6,6 +6,7 @@ import hashlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Literal
 
 import orjson
@@ -121,10 +122,10 @@ class MappedContract(RegistrationContract):
         words = fields_of.get(self._status) if len(self._status_path) == 1 else None
         if words is None:
             words = [reach(record, self._status_path) for record in records]
-        given["payment_status"] = [self._statuses.get(word) if type(word) is str else None for word in words]
+        given["payment_status"] = looked_up(self._statuses, words)
         given.setdefault("vendor_status", words)
         given.setdefault("order_id", given.get("vendor_id", nothing))
-        given["tier"] = list(map(self._tier, *[given.get(name, nothing) for name in TIER_BY]))
+        given["tier"] = self._tiers_of(*[given.get(name, nothing) for name in TIER_BY])
         if self._epoch:
             for name in INSTANTS:
                 given[name] = [_written(value) for value in given.get(name, nothing)]
@@ -147,6 +148,15 @@ class MappedContract(RegistrationContract):
             dict(zip(names, values, strict=True)) for values in zip(*[alike[name] for name in names], strict=True)
         ]
 
+    def _tiers_of(
+        self, kinds: Sequence[Any], events: Sequence[Any], skus: Sequence[Any], titles: Sequence[Any]
+    ) -> list[Tier]:
+        if titles.count(None) == len(titles):
+            titles = skus
+        if "order" in kinds or set(map(type, chain(events, skus, titles))) != {str}:
+            return list(map(self._tier, kinds, events, skus, titles))
+        return self._tiers.tiers(zip(events, skus, titles, strict=True))
+
     def _tier(self, kind: Any, event: Any, sku: Any, title: Any) -> Tier:
         if kind == "order":
             return Tier.NOT_A_TICKET
@@ -161,6 +171,14 @@ def _written(epoch: Any) -> str | None:
     except Refused:
         return None
     return moment.isoformat()
+
+
+def looked_up(words: Mapping[str, PaymentStatus], values: Sequence[Any]) -> list[PaymentStatus | None]:
+    """The meaning of each value that is one of the words, None for any other."""
+    try:
+        return list(map(words.get, values))
+    except TypeError:  # lists and objects are no keys
+        return [words.get(value) if type(value) is str else None for value in values]
 
 
 def transposed(records: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Any]] | None:

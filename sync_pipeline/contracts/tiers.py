@@ -52,16 +52,22 @@ class TierMap:
 
     def tier(self, event: str, sku: str, name: str) -> Tier:
         """The tier, or UNKNOWN_TIER: an unmapped ticket is taken in and shown, never dropped."""
-        found = (self.skus.get(f"{event}/{sku}") or self.skus.get(sku)) if self.skus else None
-        if found is not None:
-            return found
-        known = self._by_name.get(name)
-        if known is None:
-            if len(self._by_name) >= REMEMBERED:
-                self._by_name.clear()
-            known = next((tier for pattern, tier in self.names if pattern.search(name)), Tier.UNKNOWN_TIER)
-            self._by_name[name] = known
-        return known
+        return self.tiers([(event, sku, name)])[0]
+
+    def tiers(self, tickets: Iterable[tuple[str, str, str]]) -> list[Tier]:
+        """The same for many tickets: (event, sku, name) of each."""
+        by_sku, by_name = self.skus.get, self._by_name.get
+        return [
+            by_sku(f"{event}/{sku}") or by_sku(sku) or by_name(name) or self._named(name)
+            for event, sku, name in tickets
+        ]
+
+    def _named(self, name: str) -> Tier:
+        if len(self._by_name) >= REMEMBERED:
+            self._by_name.clear()
+        found = next((tier for pattern, tier in self.names if pattern.search(name)), Tier.UNKNOWN_TIER)
+        self._by_name[name] = found
+        return found
 
 
 @cache

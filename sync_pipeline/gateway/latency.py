@@ -71,7 +71,13 @@ def observe(sketch: Latency, seconds: float, now: float) -> Latency:
     """With one more answer that took `seconds`; `now` in epoch seconds. A latency that is no number is not counted."""
     if not math.isfinite(seconds):
         return sketch
-    return merge(sketch, Latency(math.floor(now / HALF_LIFE_S), _bucket(seconds), (_weight(now),)))
+    era, bucket, weight = math.floor(now / HALF_LIFE_S), _bucket(seconds), _weight(now)
+    place = bucket - sketch.first
+    if era == sketch.era and 0 <= place < len(sketch.weights):  # as nearly always
+        weights = list(sketch.weights)
+        weights[place] += weight
+        return Latency(era, sketch.first, tuple(weights))
+    return merge(sketch, Latency(era, bucket, (weight,)))
 
 
 def merge(one: Latency, other: Latency) -> Latency:

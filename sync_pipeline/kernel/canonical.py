@@ -15,8 +15,8 @@ HASH_BYTES = 16
 
 
 def instant_text(moment: datetime) -> str:
-    """The one written form of an instant: UTC, microseconds. Texts of it sort as the instants do (years 1000 to 9999)."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    """The one written form of an instant: UTC, microseconds. Texts of it sort as the instants do."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 class Canonical(NamedTuple):

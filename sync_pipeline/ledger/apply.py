@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 import orjson
@@ -27,6 +28,7 @@ from sync_pipeline.trust.logger import get_logger
 
 LOG = get_logger(__name__)
 
+PARENT = attrgetter("parent")
 TIMES = 4
 """Times in all that a transaction is done which the database gives up for another one."""
 
@@ -115,7 +117,7 @@ class Ledger:
         """
         # A task, which may be waited for each time the transaction is done.
         ready = None if after is None else asyncio.ensure_future(after)
-        new = likely_new and not any(record.parent for page in pages for record in page.valid)
+        new = likely_new and not any(any(map(PARENT, page.valid)) for page in pages)
 
         async def once() -> Applied:
             return await self._once(

@@ -54,7 +54,7 @@ class StoredVersion:
 def check_page(page_id: int, records: Sequence[RawRecord], contract: Contract) -> CheckedPage:
     """Run the contract over a page's records."""
     outcomes = contract.check(records)
-    valid = [outcome for outcome in outcomes if isinstance(outcome, Canonical)]
+    valid = [outcome for outcome in outcomes if type(outcome) is Canonical]
     if len(valid) == len(outcomes):
         return CheckedPage(page_id, valid, ())
     rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]

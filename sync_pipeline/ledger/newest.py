@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from sync_pipeline.kernel.canonical import Canonical
 
+VENDOR_ID = attrgetter("vendor_id")
 Shown = tuple[int, Sequence[Canonical]]
 """A page's id and its valid records."""
 
@@ -34,7 +36,7 @@ def newest_of(pages: Sequence[Shown]) -> Newest:
 
     Another version is `unchanged` when it has the stamp and the content of the one that stands, else `superseded`.
     """
-    ids = {record.vendor_id for _, records in pages for record in records}
+    ids = set[str]().union(*(map(VENDOR_ID, records) for _, records in pages))
     if len(ids) == sum(len(records) for _, records in pages):
         return Newest(pages)
     showings = [

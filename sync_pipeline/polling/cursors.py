@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sync_pipeline.kernel.feed import Cursor, PageRead, Validator
+from sync_pipeline.kernel.feed import Cursor, NextPage, PageRead, Validator
 
 INSTANTS = frozenset({"watermark", "since", "opened_at", "high", "vendor_now"})
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -29,21 +29,22 @@ def open_window(
 def after_page(cursor: Cursor, read: PageRead, *, parts: Sequence[str] = ()) -> tuple[Cursor, bool]:
     """The cursor after a page, and whether the window is drained (then it is closed in the same step)."""
     whole = cursor.pages == 0 and read.next is None and len(parts) < 2
+    following = read.next or NextPage(cursor.token, cursor.position, cursor.last_key)
     moved = replace(
         cursor,
         high=max((at for at in (cursor.high, read.high) if at is not None), default=None),
         vendor_now=cursor.vendor_now or read.vendor_now,
         pages=cursor.pages + 1,
         validator=read.validator if whole else None,
+        token=following.token,
+        position=following.position,
+        last_key=following.last_key,
     )
     if read.next is not None:
-        return (
-            replace(moved, token=read.next.token, position=read.next.position, last_key=read.next.last_key),
-            False,
-        )
-    following = cursor.part + 1
-    if following < len(parts):
-        return replace(moved, part=following, of=parts[following], token=None, position=0, last_key=None), False
+        return moved, False
+    part = cursor.part + 1
+    if part < len(parts):
+        return replace(moved, part=part, of=parts[part], token=None, position=0, last_key=None), False
     return close_window(moved), True
 
 
