@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, cast
 from unicodedata import is_normalized
 
@@ -154,10 +153,6 @@ def amount(values: Sequence[Any]) -> Checked:
     ]
 
 
-def currency(values: Sequence[Any]) -> Checked:
-    return _of(CURRENCIES, values)
-
-
 def quantity(values: Sequence[Any]) -> Checked:
     if set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= MAX_QUANTITY:
         texts = {value: str(value) for value in set(values)}
@@ -171,13 +166,16 @@ def flag(values: Sequence[Any]) -> Checked:
 
 def one_of(words: frozenset[str]) -> Check:
     """Words out of a closed set."""
-    return partial(_of, words)
+
+    def checked(values: Sequence[Any]) -> Checked:
+        try:
+            if words.issuperset(values):
+                return list(values)
+        except TypeError:
+            pass  # lists and objects are in no set
+        return [value if isinstance(value, str) and value in words else None for value in values]
+
+    return checked
 
 
-def _of(words: frozenset[str], values: Sequence[Any]) -> Checked:
-    try:
-        if words.issuperset(values):
-            return list(values)
-    except TypeError:
-        pass  # lists and objects are in no set
-    return [value if isinstance(value, str) and value in words else None for value in values]
+currency = one_of(CURRENCIES)

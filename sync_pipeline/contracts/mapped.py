@@ -67,14 +67,12 @@ class MappedContract(RegistrationContract):
         self._status = options.status
         self._status_path = options.status.split(".")
         self._statuses = dict(options.statuses)
-        direct = [(name, path) for name, path in options.fields.items() if "." not in path]
-        self._direct = direct
-        self._direct_names = [name for name, _ in direct]
-        self._pick = picker([path for _, path in direct])
+        self._direct = {name: path for name, path in options.fields.items() if "." not in path}
+        self._pick = picker(list(self._direct.values()))
         self._nested = [(name, path.split(".")) for name, path in options.fields.items() if "." in path]
         self._constants = {"kind": "attendee", **options.constants}
         self._epoch = options.timestamps == "epoch"
-        self._used = {path for _, path in direct} | ({options.status} if "." not in options.status else set())
+        self._used = set(self._direct.values()) | ({options.status} if "." not in options.status else set())
         digest = hashlib.sha256(orjson.dumps(options.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
         id_path = options.fields["vendor_id"]
         heads = {parts[0] for _, parts in self._nested} | {self._status_path[0]}
@@ -89,7 +87,7 @@ class MappedContract(RegistrationContract):
 
     def map_record(self, record: Mapping[str, Any]) -> Mapped:
         values: dict[str, Any] = self._constants.copy()
-        values.update(zip(self._direct_names, self._pick(record), strict=True))
+        values.update(zip(self._direct, self._pick(record), strict=True))
         for name, parts in self._nested:
             values[name] = reach(record, parts)
         status = reach(record, self._status_path)
@@ -116,7 +114,7 @@ class MappedContract(RegistrationContract):
         nothing = [None] * len(records)
         given: dict[str, Sequence[Any]] = {name: [value] * len(records) for name, value in self._constants.items()}
         fields_of, rest = self._apart(records)
-        given.update({name: fields_of.get(path, nothing) for name, path in self._direct})
+        given.update({name: fields_of.get(path, nothing) for name, path in self._direct.items()})
         for name, parts in self._nested:
             given[name] = [reach(record, parts) for record in records]
         words = fields_of.get(self._status) if len(self._status_path) == 1 else None
@@ -140,7 +138,7 @@ class MappedContract(RegistrationContract):
         if alike is None:
             picked = zip(*map(self._pick, records), strict=True)
             rest = [{name: value for name, value in record.items() if name not in used} for record in records]
-            return dict(zip([path for _, path in self._direct], picked, strict=False)), rest
+            return dict(zip(self._direct.values(), picked, strict=False)), rest
         names = [name for name in alike if name not in used]
         if not names:
             return alike, [{} for _ in records]

@@ -188,7 +188,7 @@ class RegistrationContract:
         """Records that are clean as they stand, as whole columns; None for those that are judged alone: all of them where
         the columns fail."""
         try:
-            values = [record.value for record in records]
+            values: list[Any] = [record.value if record.fault is None else None for record in records]
             if set(map(type, values)) != {dict}:
                 values = [value if type(value) is dict else {} for value in values]
             whole = self._columns(values)

@@ -83,7 +83,7 @@ def copy_rows(columns: Sequence[Sequence[str]], documents: Sequence[bytes]) -> l
     value is None."""
     rows = list(map("\t".join, zip(*columns, strict=True)))
     text = "\n".join(rows)
-    lines = text.encode().split(b"\n") if rows else []
+    lines = text.encode().split(b"\n")
     last = b"".join(documents)
     plain = not ("\\" in text or "\r" in text or b"\n" in last or b"\r" in last or b"\t" in last)
     if not plain or len(lines) != len(rows) or text.count("\t") != len(rows) * (len(columns) - 1):

@@ -25,7 +25,6 @@ feeds:
   - name: registrations
     floor_s: 0.01
     ceiling_s: 0.02
-    ceiling_s: 0.02
     target_lag_s: 0.02
     contract: sync_pipeline.contracts.mapped:MappedContract
     contract_options:

@@ -86,3 +86,12 @@ def test_a_clean_record_is_taken_by_columns() -> None:
 
     made.alone = never  # type: ignore[method-assign]
     assert made.check([record, record]) == [expected, expected]
+
+
+def test_a_record_with_a_fault_is_never_taken_by_columns() -> None:
+    """Whatever it was parsed to: its parser says that something of it was lost."""
+    made, record = contract({}), RawRecord(CLEAN, fault="DUPLICATE_KEY")
+    sound, faulty = made.check([RawRecord(CLEAN), record])
+    assert isinstance(sound, Canonical)
+    assert faulty == made.alone(record)
+    assert not isinstance(faulty, Canonical)
