@@ -109,8 +109,10 @@ def email(values: Sequence[Any]) -> Checked:
         trimmed = list(map(str.lower, map(str.strip, values)))
     except TypeError:
         trimmed = [value.strip().lower() if type(value) is str else "" for value in values]
-    match = fields.PLAIN_EMAIL.match
-    return [address if "--" not in address and match(address) else None for address in trimmed]
+    lines = "\n".join(trimmed) + "\n"
+    if lines.count("\n") == len(trimmed) and "--" not in lines and fields.PLAIN_EMAILS.fullmatch(lines):
+        return list(trimmed)
+    return [address if fields.is_plain_email(address) else None for address in trimmed]
 
 
 def instant(values: Sequence[Any]) -> Checked:

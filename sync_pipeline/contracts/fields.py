@@ -32,13 +32,22 @@ EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 ATEXT = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]++"
-PLAIN_EMAIL = re.compile(
-    rf"(?=.{{6,254}}\Z)(?=[^@]{{1,64}}+@){ATEXT}(?:\.{ATEXT})*+@"
-    r"(?:(?!-)[a-z0-9-]{1,63}+(?<!-)\.)++(?!test\Z|local\Z|onion\Z|arpa\Z|alt\Z|invalid\Z|localhost\Z)[a-z]{2,63}\Z"
-)
+
+
+def _plain_email(end: str) -> str:
+    """`end`: what matches where an address ends."""
+    return (
+        rf"(?=.{{6,254}}{end})(?=[^@]{{1,64}}+@){ATEXT}(?:\.{ATEXT})*+@(?:(?!-)[a-z0-9-]{{1,63}}+(?<!-)\.)++"
+        rf"(?!(?:test|local|onion|arpa|alt|invalid|localhost){end})[a-z]{{2,63}}{end}"
+    )
+
+
+PLAIN_EMAIL = re.compile(_plain_email(r"\Z"))
 """Addresses that need no closer look; everything else, and all with `--` (Punycode and its look-alikes), goes to
 email-validator."""
 
+PLAIN_EMAILS = re.compile(rf"(?:{_plain_email(chr(10))})++")
+"""The same, a line each."""
 
 NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 REFUSED_CHARACTER = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{NONCHARACTERS}]")

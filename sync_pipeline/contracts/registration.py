@@ -188,9 +188,10 @@ class RegistrationContract:
         """Records that are clean as they stand, as whole columns; None for those that are judged alone: all of them where
         the columns fail."""
         try:
-            values: list[Any] = [record.value if record.fault is None else None for record in records]
-            if set(map(type, values)) != {dict}:
-                values = [value if type(value) is dict else {} for value in values]
+            values: Sequence[Any]
+            values, faults, _ = zip(*records, strict=True) if records else ((), (), ())
+            if set(map(type, values)) != {dict} or faults.count(None) != len(faults):
+                values = [record.value if _is_object(record) else {} for record in records]
             whole = self._columns(values)
             clean = self._clean(whole, len(records))
             self._note([rest for rest, made in zip(whole.rest, clean, strict=True) if made is not None])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import operator
-from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import NamedTuple
 
 from sync_pipeline.kernel.errors import TransientError
 from sync_pipeline.store.database import Database
@@ -18,8 +17,9 @@ BATCH = 100
 EVERY_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
+    """A row of `audit` in queries.sql: the columns in their order."""
+
     at: datetime
     correlation_id: str
     connection: str
@@ -35,10 +35,6 @@ class Entry:
     payload_hash: str | None
     lane: str
     token_generation: int | None = None
-
-
-VALUES = operator.attrgetter(*(field.name for field in fields(Entry)))
-"""An entry's row for `audit` in queries.sql: its fields in their order."""
 
 
 class Audit:
@@ -78,7 +74,7 @@ class Audit:
                     await conn.execute("set local synchronous_commit = off")
                     async with conn.cursor() as cursor, cursor.copy(SQL.audit) as copy:
                         for entry in batch:
-                            await copy.write_row(VALUES(entry))
+                            await copy.write_row(entry)
             except BaseException:
                 self._waiting = batch + self._waiting
                 raise

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from sync_pipeline.kernel.clock import Clock, SystemClock
@@ -79,7 +79,11 @@ class LandedPage:
 
 
 def encode(cursor: Cursor) -> Jsonb:
-    return Jsonb(to_json(cursor), dumps=lambda value: orjson.dumps(value).decode())
+    return as_jsonb(to_json(cursor))
+
+
+def as_jsonb(value: Any) -> Jsonb:
+    return Jsonb(value, dumps=lambda value: orjson.dumps(value).decode())
 
 
 class Landing:
@@ -192,27 +196,28 @@ class Landing:
     ) -> list[LandedPage]:
         """`shown`: when each page was."""
         landing = [(page, feed, at) for page, at in zip(pages, shown, strict=True) for feed in page.yields]
+        if not landing:
+            return []
         rows = [
             {
-                "connection": source.connection,
                 "feed": feed,
-                "source_feed": source.feed,
-                "session": session,
-                "sha256": page.sha256,
+                "sha256": page.sha256.hex(),
                 "object_key": page.object_key,
                 "bytes": page.size,
                 "fetched_at": page.fetched_at,
-                "cursor": encode(page.cursor),
+                "cursor": to_json(page.cursor),
                 "audit_id": page.audit_id,
                 "shown_at": at,
             }
             for page, feed, at in landing
         ]
-        if not rows:
-            return []
-        async with conn.cursor() as cursor:
-            await cursor.executemany(SQL.insert_page, rows, returning=True)
-            made = [await _only(result) async for result in cursor.results()]
+        named = {
+            "connection": source.connection,
+            "source_feed": source.feed,
+            "session": session,
+            "pages": as_jsonb(rows),
+        }
+        made = await (await conn.execute(SQL.insert_pages, named)).fetchall()
         return [
             LandedPage(
                 i, FeedId(source.connection, feed), source.feed, page.object_key, page.fetched_at, page.cursor, at
@@ -345,9 +350,3 @@ def _forward(feed: FeedId, watermark: datetime | None) -> str:
         f"{feed}: its cursor stands at {watermark:%Y-%m-%dT%H:%M:%SZ}, and what changed between then and a later instant would "
         "never be listed; name an earlier instant, or add --skip to do without"
     )
-
-
-async def _only(result: AsyncCursor[Any]) -> Any:
-    row = await result.fetchone()
-    assert row is not None
-    return row

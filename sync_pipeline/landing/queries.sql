@@ -12,10 +12,14 @@ returning fence, cursor, clock_timestamp()
 update sync.feed_state set lease_owner = null, lease_expires = null
 where connection = %(connection)s and feed = %(feed)s and fence = %(fence)s
 
--- name: insert_page
+-- name: insert_pages
 insert into sync.page (connection, feed, source_feed, session, sha256, object_key, bytes, fetched_at, cursor, audit_id, shown_at)
-values (%(connection)s, %(feed)s, %(source_feed)s, %(session)s, %(sha256)s, %(object_key)s, %(bytes)s, %(fetched_at)s,
-        %(cursor)s, %(audit_id)s, %(shown_at)s)
+select %(connection)s, feed, %(source_feed)s, %(session)s, decode(sha256, 'hex'), object_key, bytes, fetched_at, cursor, audit_id,
+       shown_at
+from rows from (jsonb_to_recordset(%(pages)s) as (
+  feed text, sha256 text, object_key text, bytes bigint, fetched_at timestamptz, cursor jsonb, audit_id bigint,
+  shown_at timestamptz)) with ordinality
+order by ordinality
 returning id
 
 -- name: move_cursor

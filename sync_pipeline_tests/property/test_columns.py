@@ -98,6 +98,19 @@ def test_names_with_controls_are_left_to_the_model_which_takes_them(field: str, 
         assert text is None or value.isprintable()
 
 
+PLAIN = st.from_regex(r"[a-z]{1,8}@[a-z]{1,8}[.](com|org|test|tests|local)", fullmatch=True)
+
+
+@given(st.lists(st.one_of(PLAIN, EMAILS), max_size=5))
+def test_an_address_is_judged_whatever_stands_beside_it(values: list[str]) -> None:
+    assert columns.email(values) == [columns.email([value])[0] for value in values]
+
+
+@given(PLAIN, st.sampled_from(["\n", "\n\n", "@", ".", " ", "\0"]), PLAIN)
+def test_two_addresses_are_not_one(one: str, between: str, other: str) -> None:
+    assert columns.email([f"{one}{between}{other}", one])[0] is None
+
+
 TEN_TO_THE = st.builds(
     "{}E{}".format, st.sampled_from(["0", "-0", "0.0", "1", "-12.5"]), st.integers(-100_000, 100_000)
 )
