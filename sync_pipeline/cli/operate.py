@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -87,10 +87,9 @@ async def sync(target: str, *, max_seconds: float, max_calls: int | None, until_
     async with open_runtime(url=url) as runtime:
         await refuse_without_secrets(setup, runtime)
         report = await runtime.run_session(setup, options, feeds=[feed] if feed else None, progress=show_progress)
-        held = await held_elsewhere(runtime.database, report)
-    show_report(report, held, as_json=as_json)
+    show_report(report, as_json=as_json)
     raise_for(report)
-    return ended(report, held)
+    return ended(report)
 
 
 def raise_for(report: SessionReport) -> None:
@@ -100,28 +99,27 @@ def raise_for(report: SessionReport) -> None:
         raise error
 
 
-async def held_elsewhere(database: Database, report: SessionReport) -> list[str]:
-    """Feeds that the session left to the worker who holds them. Its own leases are given back by now."""
-    rows = await select(database, SQL.leased_feeds, {"connection": report.connection})
-    leased = {row["feed"] for row in rows}
-    return [name for name, feed in report.feeds.items() if feed.polls == 0 and feed.error is None and name in leased]
+def left_alone(report: SessionReport) -> list[str]:
+    """Feeds that the session left to the worker who held them."""
+    return [name for name, feed in report.feeds.items() if feed.left_to_another]
 
 
-def stopped(report: SessionReport, held: Sequence[str]) -> list[str]:
+def stopped(report: SessionReport) -> list[str]:
     """Feeds that the session's bounds kept from their horizon: some of their window, or all of it, was not asked for."""
     return [
         name
         for name, feed in report.feeds.items()
-        if feed.error is None and name not in held and (feed.cursor.is_open or feed.polls == 0)
+        if feed.error is None and not feed.left_to_another and (feed.cursor.is_open or feed.polls == 0)
     ]
 
 
-def ended(report: SessionReport, held: Sequence[str]) -> int:
+def ended(report: SessionReport) -> int:
     """The exit code of a session in which nothing failed."""
-    return MAY_PASS if stopped(report, held) else DONE
+    return MAY_PASS if stopped(report) else DONE
 
 
-def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) -> None:
+def show_report(report: SessionReport, *, as_json: bool) -> None:
+    left = left_alone(report)
     feeds = {
         f"{report.connection}/{feed}": asdict(counts)
         for source in report.feeds.values()
@@ -136,20 +134,20 @@ def show_report(report: SessionReport, held: Sequence[str], *, as_json: bool) ->
                     name: described(source.error) for name, source in report.feeds.items() if source.error is not None
                 },
                 "handoff_error": described(report.handoff_error) if report.handoff_error is not None else None,
-                "held_by_another_worker": [f"{report.connection}/{name}" for name in held],
-                "stopped_before_horizon": [f"{report.connection}/{name}" for name in stopped(report, held)],
+                "held_by_another_worker": [f"{report.connection}/{name}" for name in left],
+                "stopped_before_horizon": [f"{report.connection}/{name}" for name in stopped(report)],
                 "seconds": round((report.ended_at - report.started_at).total_seconds(), 3),
             }
         )
         return
-    if feeds or not held:
+    if feeds or not left:
         show_table(console, "Session", [{"feed": name, **counts} for name, counts in feeds.items()])
-    for name in held:
+    for name in left:
         console.print(
             f"{report.connection}/{name}: another worker holds it and polls it; this session left it alone",
             style="yellow",
         )
-    for name in stopped(report, held):
+    for name in stopped(report):
         console.print(
             f"{report.connection}/{name}: stopped before its horizon; it goes on with the next session", style="yellow"
         )
@@ -217,13 +215,12 @@ async def resync(feed: str, *, since: datetime | None, skip: bool, max_seconds: 
             feeds=[source],
             progress=show_progress,
         )
-        held = await held_elsewhere(runtime.database, report)
-    show_report(report, held, as_json=False)
-    if not held:
+    show_report(report, as_json=False)
+    if not left_alone(report):
         listed = sum((counts for one in report.feeds.values() for counts in one.counts.values()), Counts())
         console.print(f"{listed.applied} of {listed.received} records that were listed differed and were applied")
     raise_for(report)
-    return ended(report, held)
+    return ended(report)
 
 
 async def verify(*, as_json: bool, deep: bool, truth_url: str | None) -> bool:

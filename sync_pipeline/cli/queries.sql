@@ -42,9 +42,6 @@ from pages, calls, lags
 -- name: known_feeds
 select connection, feed from sync.feed_state order by 1, 2
 
--- name: leased_feeds
-select feed from sync.feed_state where connection = %(connection)s and lease_expires > clock_timestamp()
-
 -- name: quarantine_keys
 select key from sync.quarantine where key = any(%(keys)s)
 

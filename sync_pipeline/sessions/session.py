@@ -55,6 +55,8 @@ class FeedReport:
     counts: dict[str, Counts] = field(default_factory=dict)
     error: SyncError | None = None
     cursor: Cursor = field(default_factory=Cursor)
+    left_to_another: bool = False
+    """Another worker held the feed when the session came to it."""
 
     def add(self, result: PollResult) -> None:
         self.polls += 1
@@ -178,6 +180,7 @@ class Session:
         try:
             taken = await self._landing.acquire(feed, owner=this_process(self.id), ttl_s=LEASE_TTL_S)
             if taken is None:
+                report.left_to_another = True
                 self._log.info("feed is held by another worker; left to it", feed=source)
                 return
             lease, report.cursor = taken

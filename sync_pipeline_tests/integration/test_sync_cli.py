@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
+from sync_pipeline.cli.operate import ended, left_alone
+from sync_pipeline.cli.outcome import DONE, MAY_PASS
 from sync_pipeline.cli.places import simulated_vendors
 from sync_pipeline.kernel.errors import ConfigurationError
 from sync_pipeline.kernel.feed import FeedId
 from sync_pipeline.landing.owners import this_process
 from sync_pipeline.landing.pages import Landing
+from sync_pipeline.sessions.session import FeedReport, SessionReport
 from sync_pipeline.simulator.options import SimulatorOptions
 from sync_pipeline.simulator.server import Running, running
 from sync_pipeline.store.database import Database
@@ -44,6 +48,14 @@ def test_feeds_that_another_worker_holds_are_named(terminal: Terminal) -> None:
 def test_feeds_that_nobody_holds_are_not_said_to_be_held(terminal: Terminal) -> None:
     found = terminal.failing_json("sync", "pretix")
     assert (list(found["errors"]), found["held_by_another_worker"]) == (["orders"], [])
+
+
+@pytest.mark.parametrize(("left", "code"), [(True, DONE), (False, MAY_PASS)])
+def test_a_feed_that_was_left_to_another_worker_is_not_one_that_was_stopped(left: bool, code: int) -> None:
+    """Whether or not the other one is at it still when this session ends."""
+    at = datetime.now(UTC)
+    report = SessionReport("1", "pretix", at, at, {"orders": FeedReport("orders", left_to_another=left)})
+    assert (left_alone(report) == ["orders"], ended(report)) == (left, code)
 
 
 @pytest.fixture
