@@ -183,9 +183,9 @@ async def test_an_error_of_handing_on_leaves_the_report(
     for fails in (report.raise_for_fault, lambda: raise_for(report)):
         with pytest.raises(ConfigurationError, match="the receiver's token"):
             fails()
-    show_report(report, [], as_json=False)
+    show_report(report, as_json=False)
     assert "box, handing on: ConfigurationError: handoff: the receiver's token" in capsys.readouterr().out
-    show_report(report, [], as_json=True)
+    show_report(report, as_json=True)
     assert '"handoff_error":{"class":"ConfigurationError","message":"handoff: the receiver' in capsys.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_what_may_pass_by_itself_is_only_reported(capsys: pytest.CaptureFixture[
         raise_for(report)
     report.handoff_error = None
     raise_for(report)
-    show_report(report, [], as_json=True)
+    show_report(report, as_json=True)
     assert '"handoff_error":null' in capsys.readouterr().out
 
 
