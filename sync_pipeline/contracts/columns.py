@@ -103,15 +103,21 @@ def identifier(values: Sequence[Any]) -> Checked:
     return [value if value is not None and len(value) <= MAX_IDENTIFIER else None for value in found]
 
 
+def _lines(values: Sequence[str]) -> str | None:
+    """A line for each value, None where one of them holds a line's end. Raises TypeError for what is no text."""
+    lines = "\n".join(values) + "\n"
+    return lines if lines.count("\n") == len(values) else None
+
+
 def email(values: Sequence[Any]) -> Checked:
     """Addresses that need no closer look once they are trimmed and lower-cased."""
     try:
         trimmed = list(map(str.lower, map(str.strip, values)))
     except TypeError:
         trimmed = [value.strip().lower() if type(value) is str else "" for value in values]
-    lines = "\n".join(trimmed) + "\n"
-    if lines.count("\n") == len(trimmed) and "--" not in lines and fields.PLAIN_EMAILS.fullmatch(lines):
-        return list(trimmed)
+    lines = _lines(trimmed)
+    if lines is not None and "--" not in lines and fields.PLAIN_EMAILS.fullmatch(lines):
+        return cast(Checked, trimmed)
     return [address if fields.is_plain_email(address) else None for address in trimmed]
 
 
@@ -142,8 +148,8 @@ def _utc_instant(value: str) -> str | None:
 def amount(values: Sequence[Any]) -> Checked:
     """Decimal strings and integers that are written as Postgres would."""
     try:
-        lines = "\n".join(values) + "\n"
-        if lines.count("\n") == len(values) and AMOUNTS(lines):
+        lines = _lines(values)
+        if lines is not None and AMOUNTS(lines):
             return list(values)
     except TypeError:
         pass

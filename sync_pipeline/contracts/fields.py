@@ -46,7 +46,7 @@ PLAIN_EMAIL = re.compile(_plain_email(r"\Z"))
 """Addresses that need no closer look; everything else, and all with `--` (Punycode and its look-alikes), goes to
 email-validator."""
 
-PLAIN_EMAILS = re.compile(rf"(?:{_plain_email(chr(10))})++")
+PLAIN_EMAILS = re.compile("(?:" + _plain_email(r"\n") + ")++")
 """The same, a line each."""
 
 NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))

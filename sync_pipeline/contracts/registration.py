@@ -187,9 +187,11 @@ class RegistrationContract:
     def _together(self, records: Sequence[RawRecord]) -> list[Canonical | None]:
         """Records that are clean as they stand, as whole columns; None for those that are judged alone: all of them where
         the columns fail."""
+        if not records:
+            return []
         try:
             values: Sequence[Any]
-            values, faults, _ = zip(*records, strict=True) if records else ((), (), ())
+            values, faults, _ = zip(*records, strict=True)
             if set(map(type, values)) != {dict} or faults.count(None) != len(faults):
                 values = [record.value if _is_object(record) else {} for record in records]
             whole = self._columns(values)

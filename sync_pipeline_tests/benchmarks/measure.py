@@ -1,10 +1,9 @@
-"""Measuring a command as a whole process (wall time from start to exit, peak RSS of its tree), and the machine it ran on."""
+"""Measuring a command as a whole process: wall time from start to exit, peak RSS of its process tree."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -67,46 +66,6 @@ def measure(command: Sequence[str | Path], *, cwd: Path) -> Measured:
     if process.returncode:
         raise RuntimeError(f"{command[1:4]} failed: {errors[-2000:]}")
     return Measured(seconds, rss / 2**20, json.loads(output.splitlines()[-1]))
-
-
-SPIN = """
-import sys, time
-for line in sys.stdin:
-    begun, number = time.perf_counter(), 0
-    while number < 500_000:
-        number += 1
-    print(time.perf_counter() - begun, flush=True)
-"""
-TURNS = 8
-
-
-def usable_cores() -> float:
-    """How much more two busy processes get done than one: 2 on two cores, little above 1 where both are threads of one core, as
-    they may be on a rented machine at one time and not at another."""
-    with _spinner() as one, _spinner() as other:
-        _spun(one, other)
-        alone = both = 0.0
-        for _ in range(TURNS):  # by turns, since the speed itself changes
-            alone += _spun(one)
-            both += _spun(one, other)
-    return 2 * alone / both
-
-
-def _spinner() -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", SPIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def _spun(*spinners: subprocess.Popen[str]) -> float:
-    """Seconds that each of them, at the same time, needs for the same work: the mean."""
-    for spinner in spinners:
-        assert spinner.stdin is not None
-        spinner.stdin.write("\n")
-        spinner.stdin.flush()
-    took = 0.0
-    for spinner in spinners:
-        assert spinner.stdout is not None
-        took += float(spinner.stdout.readline())
-    return took / len(spinners)
 
 
 def tree_cpu_s(pid: int) -> float:

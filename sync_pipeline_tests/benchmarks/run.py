@@ -44,7 +44,8 @@ from psycopg import sql
 
 from sync_pipeline.store.embedded import OWNER, Embedded
 from sync_pipeline_tests.benchmarks.environments import python_of
-from sync_pipeline_tests.benchmarks.measure import Measured, measure, tree_cpu_s, usable_cores
+from sync_pipeline_tests.benchmarks.machine import usable_cores
+from sync_pipeline_tests.benchmarks.measure import Measured, measure, tree_cpu_s
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
